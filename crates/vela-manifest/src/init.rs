@@ -1,0 +1,86 @@
+use crate::app_name::AppName;
+use crate::domain::Domain;
+
+/// The text of a new `Vela.toml`: what must be set, and the rest as comments. It parses as it is; without
+/// a domain or server, these are comments too.
+///
+/// ```
+/// use vela_manifest::{Manifest, template_for_init};
+///
+/// let text = template_for_init(&"my-app".parse()?, None, Some("root@1.2.3.4"));
+/// let manifest = Manifest::parse("Vela.toml", &text)?;
+/// assert_eq!(manifest.deploy.server.as_deref(), Some("root@1.2.3.4"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn template_for_init(name: &AppName, domain: Option<&Domain>, server: Option<&str>) -> String {
+    let domain = match domain {
+        Some(domain) => format!("domain = {}", quote(domain.as_str())),
+        None => format!("# domain = \"{name}.example.com\""),
+    };
+    let server = match server {
+        Some(server) => format!("server = {}", quote(server)),
+        None => "# server = \"root@203.0.113.7\"".to_owned(),
+    };
+    format!(
+        r#"[app]
+name = "{name}"
+{domain}
+# aliases = ["www.{name}.example.com"]
+
+[deploy]
+{server}      # user@host, or an alias of ~/.ssh/config
+# binary = "{name}"             # the program inside the release; the app's name if unset
+# args = []
+# health = "/health"            # answers 200 once the app is ready; if unset, its PORT accepting is enough
+# drain = "5s"                  # how long requests may take to end when a new release takes over
+# strategy = "blue-green"       # or "sequential": the old one stops first, for apps with an SQLite file
+# pre_start = "bin/migrate"     # before the new release starts; its failure ends the deploy
+# post_deploy = "bin/notify"    # after all is done
+
+[env]
+# The app gets PORT, which it must listen on, and VELA_DATA_DIR, which no deploy touches.
+# DATABASE_PATH = "${{data_dir}}/{name}.db"
+# API_KEY = "${{secret:API_KEY}}"  # vela secret set {name} API_KEY
+"#
+    )
+}
+
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::Manifest;
+
+    use super::*;
+
+    #[test]
+    fn parses_with_and_without_comments() {
+        let name: AppName = "my-app".parse().expect("valid");
+        let domain: Domain = "my-app.com".parse().expect("valid");
+        for domain in [None, Some(&domain)] {
+            for server in [
+                None,
+                Some("root@1.2.3.4"),
+                Some(r#"a"b\c"#),
+                Some("a'b"),
+                Some("a'''b"),
+            ] {
+                let text = template_for_init(&name, domain, server);
+                let manifest = Manifest::parse("Vela.toml", &text).expect(&text);
+                assert_eq!(manifest.app.domain.as_ref(), domain);
+                assert_eq!(manifest.deploy.server.as_deref(), server);
+                assert!(manifest.not_yet_deployable().is_empty());
+
+                // What is commented out must be right too.
+                let bare: Vec<_> = text
+                    .lines()
+                    .filter(|line| !line.starts_with("# The "))
+                    .map(|line| line.strip_prefix("# ").unwrap_or(line))
+                    .collect();
+                Manifest::parse("Vela.toml", &bare.join("\n")).expect(&text);
+            }
+        }
+    }
+}

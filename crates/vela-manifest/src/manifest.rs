@@ -1,0 +1,139 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use crate::app::App;
+use crate::build::Build;
+use crate::deploy::{Deploy, Kind};
+use crate::document::{self, Lines};
+use crate::env;
+use crate::error::ManifestError;
+use crate::resources::Resources;
+use crate::services::Services;
+use crate::source::read_file;
+use crate::strategy::Strategy;
+use crate::template::Template;
+use crate::unsupported::Unsupported;
+
+/// A valid `Vela.toml`.
+#[derive(Clone)]
+pub struct Manifest {
+    /// `[app]`.
+    pub app: App,
+    /// `[deploy]`.
+    pub deploy: Deploy,
+    /// `[env]`: the app's environment beside what Vela sets.
+    pub env: BTreeMap<String, Template>,
+    /// `[resources]`.
+    pub resources: Resources,
+    /// `[services]`.
+    pub services: Services,
+    /// `[build]`.
+    pub build: Option<Build>,
+    source: String,
+    lines: Lines,
+}
+
+impl Manifest {
+    /// Reads and checks a file of at most 1 MiB. The error names all problems of the file at once.
+    pub fn load(path: &Path) -> Result<Self, ManifestError> {
+        let text = read_file(path)?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Checks a text; `file_name` is what errors call it.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, ManifestError> {
+        let (mut manifest, lines) = document::read(file_name, text, |mut root| {
+            let app = App::read(root.section("app"));
+            let deploy = Deploy::read(root.section("deploy"), app.as_ref());
+            Some(Self {
+                env: env::read(root.section("env")),
+                resources: Resources::read(root.section("resources")),
+                services: Services::read(root.section("services")),
+                build: root.optional_section("build").map(Build::read),
+                source: text.to_owned(),
+                lines: Lines::default(),
+                app: app?,
+                deploy: deploy?,
+            })
+        })?;
+        manifest.lines = lines;
+        Ok(manifest)
+    }
+
+    /// The text it was read from, unchanged: what a server is sent, and keeps with the release.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The keys that this version of Vela understands but can't act on yet, in the order of the file.
+    pub fn not_yet_deployable(&self) -> Vec<Unsupported> {
+        let mut found = Vec::new();
+        let mut add = |key: &str, why: &str| found.push(self.lines.unsupported(key, why));
+        if self.app.domain.iter().any(|domain| domain.is_wildcard()) {
+            add("app.domain", "wildcard domains are not routed yet");
+        }
+        if self.app.aliases.iter().any(|alias| alias.is_wildcard()) {
+            add("app.aliases", "wildcard domains are not routed yet");
+        }
+        match self.deploy.kind {
+            Kind::Binary => {}
+            Kind::Beam => add("deploy.type", "BEAM releases are not started yet"),
+        }
+        match self.deploy.strategy {
+            Strategy::BlueGreen | Strategy::Sequential => {}
+            Strategy::Rolling | Strategy::Canary | Strategy::Immediate => {
+                add(
+                    "deploy.strategy",
+                    "only `blue-green` and `sequential` exist yet",
+                );
+            }
+        }
+        if self.deploy.instances != 1 {
+            add("deploy.instances", "an app runs as one instance only, yet");
+        }
+        if self.resources.memory.is_some() {
+            add("resources.memory", "limits are not enforced yet");
+        }
+        if self.resources.cpu_weight.is_some() {
+            add("resources.cpu_weight", "weights are not enforced yet");
+        }
+        if let Some(postgres) = &self.services.postgres {
+            let managed = "only an existing database, given by `url` alone, is supported yet";
+            if postgres.version.is_some() {
+                add("services.postgres.version", managed);
+            }
+            if !postgres.databases.is_empty() {
+                add("services.postgres.databases", managed);
+            }
+            if !postgres.extensions.is_empty() {
+                add("services.postgres.extensions", managed);
+            }
+            if postgres.url.is_none() {
+                add("services.postgres", managed);
+            }
+        }
+        if self.services.nats.is_some() {
+            add("services.nats", "NATS is not provisioned yet");
+        }
+        if self.build.as_ref().is_some_and(|build| !build.is_empty()) {
+            add("build", "releases are not built by vela yet");
+        }
+        found.sort_by_key(|unsupported| unsupported.line);
+        found
+    }
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The source is left out: what a user wrote into `[env]` is nobody's to log.
+        f.debug_struct("Manifest")
+            .field("app", &self.app)
+            .field("deploy", &self.deploy)
+            .field("env", &self.env)
+            .field("resources", &self.resources)
+            .field("services", &self.services)
+            .field("build", &self.build)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,415 @@
+//! Every key of both files is read into what it says, and what is not said has its default.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use vela_manifest::{
+    Destination, Health, Kind, Manifest, Method, Schedule, ServerConfig, StopSignal, Strategy,
+    Variable,
+};
+
+fn parse(text: &str) -> Manifest {
+    Manifest::parse("Vela.toml", text).unwrap_or_else(|error| panic!("{}", error.report()))
+}
+
+fn deploy(lines: &str) -> vela_manifest::Deploy {
+    parse(&format!("[app]\nname = 'my-app'\n[deploy]\n{lines}")).deploy
+}
+
+fn server(text: &str) -> ServerConfig {
+    ServerConfig::parse("server.toml", text).unwrap_or_else(|error| panic!("{}", error.report()))
+}
+
+const EVERYTHING: &str = r#"
+x-note = "my own"
+
+[app]
+name = "my-app"
+domain = "My-App.com"
+aliases = ["www.my-app.com", "my-app.org"]
+user = "deploy"
+
+[deploy]
+server = "root@1.2.3.4"
+type = "beam"
+binary = "./bin/my_app"
+args = ["--port", "${port}", "-c$${x}"]
+health = { path = "/health?full=1", port = 9000, method = "HEAD", host = "my-app.com:81", expect = 204, interval = "500ms", timeout = 2, retries = 3, grace = "1m", follow_redirects = true }
+drain = "1m30s"
+stop_timeout = 20
+stop_signal = "SIGQUIT"
+strategy = "sequential"
+instances = 2
+keep_releases = 9
+pre_start = "bin/migrate"
+pre_switch = "bin/smoke"
+post_deploy = "bin/notify"
+hook_timeout = "1h"
+x-y = { anything = [1] }
+
+[env]
+DATABASE_PATH = "${data_dir}/${app}.db"
+SECRET_KEY_BASE = "${secret:SECRET_KEY_BASE}"
+WORKERS = 4
+DEBUG = false
+
+[resources]
+memory = "512M"
+cpu_weight = 200
+
+[services.postgres]
+version = "17"
+databases = ["my_app", "my_app_jobs"]
+extensions = ["pg_trgm", "uuid-ossp"]
+url = "${secret:DATABASE_URL}"
+
+[services.nats]
+version = "2.10"
+jetstream = true
+
+[build]
+remote = true
+command = "mix release"
+output = "_build/prod/rel/my_app"
+
+[build.env]
+MIX_ENV = "prod"
+
+[x-mine]
+whatever = true
+"#;
+
+#[test]
+fn everything_that_can_be_set() {
+    let manifest = parse(EVERYTHING);
+    assert_eq!(manifest.source(), EVERYTHING);
+
+    let app = &manifest.app;
+    assert_eq!(app.name.as_str(), "my-app");
+    let hosts: Vec<_> = app.hosts().map(|host| host.as_str()).collect();
+    assert_eq!(hosts, ["my-app.com", "www.my-app.com", "my-app.org"]);
+    assert_eq!(app.user.as_deref(), Some("deploy"));
+
+    let deploy = &manifest.deploy;
+    assert_eq!(deploy.server.as_deref(), Some("root@1.2.3.4"));
+    assert_eq!(deploy.kind, Kind::Beam);
+    assert_eq!(deploy.binary.as_path(), Path::new("bin/my_app"));
+    let args: Result<Vec<_>, ()> = deploy
+        .args
+        .iter()
+        .map(|arg| arg.render(|_| Ok("8080".to_owned())))
+        .collect();
+    assert_eq!(
+        args,
+        Ok(vec!["--port".into(), "8080".into(), "-c${x}".into()])
+    );
+    let Health::Http {
+        path,
+        port,
+        method,
+        host,
+        expect,
+        follow_redirects,
+        timing,
+    } = &deploy.health
+    else {
+        panic!("{:?}", deploy.health)
+    };
+    assert_eq!(
+        (path.as_str(), *port, *method),
+        ("/health?full=1", Some(9000), Method::Head)
+    );
+    assert_eq!(
+        (host.as_deref(), *expect, *follow_redirects),
+        (Some("my-app.com:81"), 204, true)
+    );
+    assert_eq!(timing.interval, Duration::from_millis(500));
+    assert_eq!(timing.timeout, Duration::from_secs(2));
+    assert_eq!(timing.retries, 3);
+    assert_eq!(timing.grace, Duration::from_secs(60));
+    assert_eq!(deploy.drain, Duration::from_secs(90));
+    assert_eq!(deploy.stop_timeout, Duration::from_secs(20));
+    assert_eq!(deploy.stop_signal, StopSignal::Quit);
+    assert_eq!(deploy.strategy, Strategy::Sequential);
+    assert_eq!((deploy.instances, deploy.keep_releases), (2, 9));
+    assert_eq!(deploy.pre_start.as_deref(), Some("bin/migrate"));
+    assert_eq!(deploy.pre_switch.as_deref(), Some("bin/smoke"));
+    assert_eq!(deploy.post_deploy.as_deref(), Some("bin/notify"));
+    assert_eq!(deploy.hook_timeout, Duration::from_secs(3600));
+
+    let env =
+        |name: &str| manifest.env[name].render(|variable| Ok::<_, ()>(format!("<{variable}>")));
+    assert_eq!(env("DATABASE_PATH"), Ok("<${data_dir}>/<${app}>.db".into()));
+    assert_eq!(env("WORKERS"), Ok("4".into()));
+    assert_eq!(env("DEBUG"), Ok("false".into()));
+    let secret: Vec<_> = manifest.env["SECRET_KEY_BASE"].variables().collect();
+    assert_eq!(secret, [&Variable::Secret("SECRET_KEY_BASE".into())]);
+
+    assert_eq!(manifest.resources.memory, Some(512 << 20));
+    assert_eq!(manifest.resources.cpu_weight, Some(200));
+
+    let postgres = manifest.services.postgres.as_ref().expect("set");
+    assert_eq!(postgres.version.as_deref(), Some("17"));
+    assert_eq!(postgres.databases, ["my_app", "my_app_jobs"]);
+    assert_eq!(postgres.extensions, ["pg_trgm", "uuid-ossp"]);
+    assert!(postgres.url.is_some());
+    let nats = manifest.services.nats.as_ref().expect("set");
+    assert_eq!(
+        (nats.version.as_deref(), nats.jetstream),
+        (Some("2.10"), true)
+    );
+
+    let build = manifest.build.as_ref().expect("set");
+    assert!(build.remote);
+    assert_eq!(build.command.as_deref(), Some("mix release"));
+    assert_eq!(
+        build.output.as_ref().map(|path| path.as_str()),
+        Some("_build/prod/rel/my_app")
+    );
+    assert!(build.env.contains_key("MIX_ENV"));
+}
+
+#[test]
+fn defaults() {
+    let manifest = parse("[app]\nname = 'my-app'");
+    let deploy = &manifest.deploy;
+    assert_eq!(manifest.app.hosts().count(), 0);
+    assert_eq!(deploy.kind, Kind::Binary);
+    assert_eq!(deploy.binary.as_str(), "my-app");
+    assert_eq!(deploy.health, Health::default());
+    assert!(matches!(deploy.health, Health::Tcp(_)));
+    assert_eq!(deploy.health.timing().interval, Duration::from_secs(1));
+    assert_eq!(deploy.health.timing().timeout, Duration::from_secs(5));
+    assert_eq!(deploy.health.timing().retries, 30);
+    assert_eq!(deploy.health.timing().grace, Duration::ZERO);
+    assert_eq!(deploy.drain, Duration::from_secs(5));
+    assert_eq!(deploy.stop_timeout, Duration::from_secs(10));
+    assert_eq!(deploy.stop_signal, StopSignal::Term);
+    assert_eq!(deploy.strategy, Strategy::BlueGreen);
+    assert_eq!((deploy.instances, deploy.keep_releases), (1, 5));
+    assert_eq!(deploy.hook_timeout, Duration::from_secs(600));
+    assert!(manifest.build.is_none());
+    assert!(manifest.not_yet_deployable().is_empty());
+}
+
+#[test]
+fn health_has_many_spellings() {
+    assert!(matches!(
+        deploy("health = '/up'").health,
+        Health::Http {
+            expect: 200,
+            port: None,
+            ..
+        }
+    ));
+    assert!(matches!(
+        deploy("health = { tcp = true }").health,
+        Health::Tcp(_)
+    ));
+    assert!(matches!(
+        deploy("health.path = '/up'\nhealth.expect = 204").health,
+        Health::Http { expect: 204, .. }
+    ));
+    assert!(matches!(
+        deploy("[deploy.health]\nexec = 'bin/ready'").health,
+        Health::Exec { .. }
+    ));
+    let slow = deploy("health = { retries = 100, interval = 2 }").health;
+    assert!(
+        matches!(&slow, Health::Tcp(timing) if timing.retries == 100 && timing.interval.as_secs() == 2)
+    );
+}
+
+#[test]
+fn keys_without_behaviour_are_named_with_their_lines() {
+    let listed: Vec<_> = parse(EVERYTHING)
+        .not_yet_deployable()
+        .into_iter()
+        .map(|u| (u.line, u.key))
+        .collect();
+    let line = |start: &str| {
+        1 + EVERYTHING
+            .lines()
+            .position(|line| line.starts_with(start))
+            .expect("in the text")
+    };
+    let expected = [
+        (line("type ="), "deploy.type"),
+        (line("instances ="), "deploy.instances"),
+        (line("memory ="), "resources.memory"),
+        (line("cpu_weight ="), "resources.cpu_weight"),
+        (line("version ="), "services.postgres.version"),
+        (line("databases ="), "services.postgres.databases"),
+        (line("extensions ="), "services.postgres.extensions"),
+        (line("[services.nats]"), "services.nats"),
+        (line("[build]"), "build"),
+    ];
+    assert_eq!(listed, expected.map(|(line, key)| (line, key.to_owned())));
+}
+
+#[test]
+fn what_is_deployable() {
+    let keys = |text: &str| {
+        let manifest = parse(&format!("[app]\nname = 'a'\n{text}"));
+        manifest
+            .not_yet_deployable()
+            .into_iter()
+            .map(|u| u.key)
+            .collect::<Vec<_>>()
+    };
+    for text in [
+        "[deploy]\nstrategy = 'sequential'\ninstances = 1\ntype = 'binary'",
+        "[resources]\n[services]\n[build]\nremote = false",
+        "[services.postgres]\nurl = 'postgres://me:${secret:PW}@localhost/db'",
+    ] {
+        assert_eq!(keys(text), [""; 0], "{text}");
+    }
+    assert_eq!(keys("domain = '*.a.b'"), ["app.domain"]);
+    assert_eq!(keys("domain = 'a.b'\naliases = ['*.a.b']"), ["app.aliases"]);
+    for strategy in ["rolling", "canary", "immediate"] {
+        assert_eq!(
+            keys(&format!("[deploy]\nstrategy = '{strategy}'")),
+            ["deploy.strategy"]
+        );
+    }
+    assert_eq!(keys("[services.postgres]"), ["services.postgres"]);
+    assert_eq!(keys("[services]\npostgres = {}"), ["services.postgres"]);
+    assert_eq!(keys("[build.env]\nA = 'b'"), ["build"]);
+}
+
+#[test]
+fn a_manifest_of_the_project_it_is_named_after() {
+    let manifest = parse(
+        r#"
+[app]
+name = "my-app"
+domain = "my-app.example.com"
+
+[deploy]
+server = "root@your-server.example.com"
+type = "beam"
+binary = "bin/server"
+health = "/health"
+strategy = "sequential"
+drain = 10
+pre_start = "bin/my_app eval 'MyApp.Release.migrate()'"
+
+[env]
+DATABASE_PATH = "${data_dir}/my-app.db"
+PHX_SERVER = "true"
+
+[resources]
+# memory = "512M"
+
+[build]
+remote = true
+command = "mix release"
+[build.env]
+MIX_ENV = "prod"
+"#,
+    );
+    assert_eq!(manifest.deploy.binary.as_str(), "bin/server");
+}
+
+#[test]
+fn debug_shows_no_value_of_the_environment() {
+    let manifest = parse(
+        "[app]\nname = 'a'\n[env]\nA = 'hunter2'\n[services.postgres]\nurl = 'postgres://a:hunter2@b/c'",
+    );
+    assert!(!format!("{manifest:?}").contains("hunter2"));
+}
+
+#[test]
+fn everything_of_a_server() {
+    let config = server(
+        r#"
+data_dir = "/srv/vela"
+socket = "/run/vela.sock"
+[proxy]
+bind = ["0.0.0.0", "::1"]
+http_port = 80
+https_port = 443
+[apps]
+isolate = false
+first_port = 30000
+last_port = 30099
+[tls]
+acme_email = "ops@example.com"
+directory = "https://localhost:14000/dir"
+cert = "/etc/vela/cert.pem"
+key = "/etc/vela/key.pem"
+client_ca = "/etc/vela/ca.pem"
+[backup]
+schedule = "12h"
+retain = 3
+destination = "s3://bucket/some/prefix/"
+[backup.include]
+secrets = false
+"#,
+    );
+    assert_eq!(config.data_dir, Some(PathBuf::from("/srv/vela")));
+    assert_eq!(config.socket, Some(PathBuf::from("/run/vela.sock")));
+    assert_eq!(
+        config.proxy.bind,
+        [[0, 0, 0, 0].into(), std::net::Ipv6Addr::LOCALHOST.into()] as [std::net::IpAddr; 2]
+    );
+    assert_eq!(
+        (config.proxy.http_port, config.proxy.https_port),
+        (Some(80), Some(443))
+    );
+    assert_eq!(
+        (config.apps.isolate, config.apps.ports()),
+        (Some(false), 30_000..=30_099)
+    );
+    let tls = config.tls.as_ref().expect("set");
+    assert_eq!(tls.acme_email.as_deref(), Some("ops@example.com"));
+    assert_eq!(
+        tls.directory.as_deref(),
+        Some("https://localhost:14000/dir")
+    );
+    assert_eq!(tls.client_ca, Some(PathBuf::from("/etc/vela/ca.pem")));
+    let backup = config.backup.as_ref().expect("set");
+    assert_eq!(
+        backup.schedule,
+        Some(Schedule::Every(Duration::from_secs(12 * 3600)))
+    );
+    assert_eq!(backup.retain, 3);
+    let s3 = Destination::S3 {
+        bucket: "bucket".into(),
+        prefix: "some/prefix".into(),
+    };
+    assert_eq!(backup.destination, Some(s3));
+    assert!(backup.include.app_data && !backup.include.secrets && backup.include.postgres);
+    let keys: Vec<_> = config
+        .not_yet_supported()
+        .into_iter()
+        .map(|u| u.key)
+        .collect();
+    assert_eq!(keys, ["proxy.https_port", "tls", "backup"]);
+}
+
+#[test]
+fn defaults_of_a_server() {
+    let config = server("");
+    assert_eq!(
+        (config.data_dir.as_ref(), config.socket.as_ref()),
+        (None, None)
+    );
+    assert_eq!((config.proxy.http_port, config.apps.isolate), (None, None));
+    assert!(config.proxy.bind.is_empty() && config.tls.is_none() && config.backup.is_none());
+    assert_eq!(config.apps.ports(), 10_000..=20_000);
+    assert_eq!(
+        server("[proxy]\nbind = '127.0.0.1'\nhttp_port = 0")
+            .proxy
+            .http_port,
+        Some(0)
+    );
+    let backup = server("[backup]\nschedule = 'daily'\ndestination = '/b'")
+        .backup
+        .expect("set");
+    assert_eq!((backup.schedule, backup.retain), (Some(Schedule::Daily), 7));
+    assert_eq!(
+        backup.destination,
+        Some(Destination::Directory("/b".into()))
+    );
+}
