@@ -1,0 +1,200 @@
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::instance::INSTANCE_VARIABLE;
+use crate::process::{Process, Stat, table};
+use crate::{InstanceId, process};
+
+/// Longer than any process takes to die of `SIGKILL`, but for one stuck in the kernel.
+pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Which processes belong to an instance: all descendants of its shim, which is their subreaper;
+/// where there is no shim, all descendants of the main process and whatever still carries the
+/// main process' session or the instance's name in its environment.
+///
+/// The one place that decides this, so that a cgroup can take over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// The descendants of this shim.
+    Shim(Process),
+    /// What can be found of the instance without a shim. `main` is missing when it is unknown.
+    Loose {
+        id: InstanceId,
+        main: Option<Process>,
+    },
+}
+
+impl Tree {
+    pub(crate) fn of_process(id: InstanceId, pid: u32) -> Self {
+        let main = i32::try_from(pid)
+            .ok()
+            .and_then(|pid| Process::of_pid(pid).ok());
+        Self::Loose { id, main }
+    }
+
+    /// The processes that live now.
+    pub(crate) fn members(&self) -> io::Result<Vec<Process>> {
+        let table = table()?;
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        let mut members = match self {
+            Self::Shim(shim) => descendants(&table, *shim),
+            Self::Loose { id, main } => {
+                let mut found = main.map(|main| loose(&table, main)).unwrap_or_default();
+                found.extend(named(&table, id));
+                found
+            }
+        };
+        if let Self::Loose {
+            main: Some(main), ..
+        } = self
+        {
+            members.insert(*main);
+        }
+        let lives = |stat: &&Stat| !stat.dead && stat.process.pid > 1 && stat.process.pid != me;
+        let living = table.iter().filter(lives).map(|stat| stat.process);
+        Ok(living.filter(|process| members.contains(process)).collect())
+    }
+
+    /// Sends `SIGKILL` to each member once; returns how many there were.
+    pub(crate) fn kill(&self) -> io::Result<usize> {
+        let members = self.members()?;
+        for member in &members {
+            member.signal(Signal::KILL);
+        }
+        Ok(members.len())
+    }
+
+    /// Kills until nothing is left. Blocks.
+    pub(crate) fn kill_all(&self) -> io::Result<()> {
+        let deadline = Instant::now() + KILL_DEADLINE;
+        let mut pause = Duration::from_millis(1);
+        while self.kill()? > 0 {
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // They are not our children, and one may have forked just now: look again.
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+/// All descendants of a process that lives, without itself.
+fn descendants(table: &[Stat], root: Process) -> HashSet<Process> {
+    if !table.iter().any(|stat| stat.process == root) {
+        return HashSet::new();
+    }
+    let mut found = HashSet::new();
+    let mut parents = HashSet::from([root.pid]);
+    // A child may have a smaller pid than its parent: repeat until nothing is added.
+    loop {
+        let before = found.len();
+        for stat in table {
+            if parents.contains(&stat.parent) && found.insert(stat.process) {
+                parents.insert(stat.process.pid);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Descendants of `main` and members of the session that it led. A session's number is not given
+/// to another process while a member lives; one that started before `main`, or whose leader is
+/// another process, is a stranger's all the same.
+fn loose(table: &[Stat], main: Process) -> HashSet<Process> {
+    let mut found = descendants(table, main);
+    let leader = table.iter().find(|stat| stat.process.pid == main.pid);
+    if leader.is_none_or(|leader| leader.process == main) {
+        let ours = |stat: &&Stat| stat.session == main.pid && stat.process.start >= main.start;
+        found.extend(table.iter().filter(ours).map(|stat| stat.process));
+    }
+    found
+}
+
+/// Processes that were given the instance's name, as far as we may read their environment.
+fn named(table: &[Stat], id: &InstanceId) -> HashSet<Process> {
+    let entry = format!("{INSTANCE_VARIABLE}={id}");
+    let carries = |process: Process| {
+        let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
+            // The pid may have changed hands between the table and the file.
+            && process::Process::of_pid(process.pid).is_ok_and(|now| now == process)
+    };
+    table
+        .iter()
+        .map(|stat| stat.process)
+        .filter(|process| carries(*process))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: i32, parent: i32, session: i32, start: u64) -> Stat {
+        Stat {
+            process: Process { pid, start },
+            parent,
+            session,
+            dead: false,
+        }
+    }
+
+    fn pids(found: HashSet<Process>) -> Vec<i32> {
+        let mut pids: Vec<_> = found.iter().map(|process| process.pid).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    #[test]
+    fn descendants_are_found_in_any_order_of_pids() {
+        let table = [
+            stat(5, 9, 1, 3),
+            stat(9, 7, 1, 2),
+            stat(7, 1, 1, 1),
+            stat(8, 1, 1, 1),
+        ];
+        assert_eq!(
+            pids(descendants(&table, Process { pid: 7, start: 1 })),
+            [5, 9]
+        );
+        assert_eq!(
+            pids(descendants(&table, Process { pid: 7, start: 99 })),
+            [] as [i32; 0]
+        );
+    }
+
+    #[test]
+    fn a_session_counts_only_while_it_is_the_same_one() {
+        let main = Process { pid: 7, start: 10 };
+        let orphan = stat(20, 1, 7, 11);
+        assert_eq!(pids(loose(&[orphan], main)), [20]);
+        assert_eq!(pids(loose(&[orphan, stat(7, 1, 7, 10)], main)), [7, 20]);
+        let reused = [orphan, stat(7, 1, 7, 99)];
+        assert_eq!(pids(loose(&reused, main)), [] as [i32; 0]);
+        let older = [stat(20, 1, 7, 9)];
+        assert_eq!(pids(loose(&older, main)), [] as [i32; 0]);
+    }
+
+    #[test]
+    fn a_wrong_start_time_is_another_process() {
+        let me = Process::of_pid(std::process::id() as i32).unwrap();
+        let stale = Process {
+            start: me.start + 1,
+            ..me
+        };
+        let tree = Tree::Loose {
+            id: InstanceId::random(),
+            main: Some(stale),
+        };
+        assert_eq!(tree.members().unwrap(), []);
+    }
+}
