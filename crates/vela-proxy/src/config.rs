@@ -1,0 +1,83 @@
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// How long it waits, and for what.
+    pub timeouts: Timeouts,
+    /// How much it takes.
+    pub limits: Limits,
+    /// Threads, each with a runtime and upstream connections of its own. By default one a core.
+    pub workers: NonZeroUsize,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> ProxyConfig {
+        ProxyConfig {
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+}
+
+/// How long the proxy waits, and for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a whole request head, from its first byte; then 408. And for the first byte of a new
+    /// connection. Default 15 s.
+    pub header_read: Duration,
+    /// For the next request on a kept-alive client connection. Default 75 s.
+    pub keep_alive: Duration,
+    /// For the next piece of a request's body. Then 408. Default 30 s.
+    pub body_read: Duration,
+    /// For a client to take the next piece of a response. Default 60 s.
+    pub write: Duration,
+    /// For an upstream to accept a connection. Then 504, or another upstream. Default 5 s.
+    pub connect: Duration,
+    /// For an upstream to begin its response, from the end of the request's body. Then 504.
+    /// Default 60 s.
+    pub response: Duration,
+    /// How long a tunnel goes on after one of its two sides has closed. Default 10 s.
+    pub tunnel_linger: Duration,
+    /// How long an unused connection to an upstream is kept. Default 4 s: common application
+    /// servers close theirs after 5, and the side that closes first should be the proxy.
+    pub upstream_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            header_read: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(75),
+            body_read: Duration::from_secs(30),
+            write: Duration::from_secs(60),
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(60),
+            tunnel_linger: Duration::from_secs(10),
+            upstream_idle: Duration::from_secs(4),
+        }
+    }
+}
+
+/// How much the proxy takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest request or response head in bytes. Then 431, or 502. Default 64 KiB.
+    pub head_bytes: usize,
+    /// The most header fields in a request or response. Then 431, or 502. Default 100.
+    pub headers: usize,
+    /// The most unused connections kept to one upstream by one worker. Default 128.
+    pub upstream_idle: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_bytes: 64 * 1024,
+            headers: 100,
+            upstream_idle: 128,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! An HTTP reverse proxy to embed in a deployer: it switches routes between instances of an app
+//! without losing a request, tells when an old instance has served its last one, and can hold
+//! requests back while there is no instance at all.
+//!
+//! A [`Proxy`] has a table of routes. [`Router::apply`] replaces a route for all its hosts at once
+//! and gives [`Replaced`]: the old upstreams, which go on with the requests that they have.
+//! [`Router::drain`] takes it, waits for the last of them, and gives [`Drained`]: now the old
+//! instances may be stopped. [`Park::park`] makes requests wait until the route is applied again.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::{TcpListener, TcpStream};
+//! use std::time::Duration;
+//! use vela_proxy::{Proxy, ProxyConfig, RouteSpec, Router, Upstream};
+//!
+//! /// An app that answers with its version.
+//! fn app(version: &'static str) -> std::io::Result<Upstream> {
+//!     let listener = TcpListener::bind("127.0.0.1:0")?;
+//!     let upstream = Upstream::new(listener.local_addr()?).tagged(version);
+//!     std::thread::spawn(move || {
+//!         while let Ok((mut socket, _)) = listener.accept() {
+//!             socket.read(&mut [0; 4096]).ok();
+//!             let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n";
+//!             socket.write_all(format!("{head}{version}").as_bytes()).ok();
+//!         }
+//!     });
+//!     Ok(upstream)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let addr = listener.local_addr()?;
+//! let proxy = Proxy::new(ProxyConfig::default());
+//! let route = |upstream| {
+//!     Ok::<_, vela_proxy::InvalidHost>(RouteSpec {
+//!         id: "shop".into(),
+//!         hosts: vec!["shop.test".parse()?],
+//!         upstreams: vec![upstream],
+//!     })
+//! };
+//! proxy.apply(route(app("v1")?)?).await?;
+//! let serving = proxy.serve(vec![listener])?;
+//!
+//! let get = || {
+//!     let mut socket = TcpStream::connect(addr)?;
+//!     socket.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")?;
+//!     std::io::read_to_string(socket)
+//! };
+//! assert!(get()?.ends_with("v1"));
+//!
+//! // Blue-green: from here on v2 gets all new requests.
+//! if let Some(v1) = proxy.apply(route(app("v2")?)?).await? {
+//!     assert!(proxy.drain(v1, Duration::from_secs(5).into()).await.is_complete());
+//!     // Here v1 is stopped.
+//! }
+//! assert!(get()?.ends_with("v2"));
+//! serving.shutdown(Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! - A request pins the generation of upstreams that it found in the table, by a compare-and-swap
+//!   that fails once the generation is closed; then it reads the table again. A drain closes the
+//!   generation and waits for its pins. So after a complete drain no request reaches the old
+//!   upstreams. `tests/pin_count_model.rs` has loom check this in all schedules with up to three
+//!   preemptions.
+//! - A request is sent twice only when it was handed back unsent, or when it is idempotent, has no
+//!   body, and met a kept connection that the upstream was just closing. [`Stats::retries`] counts.
+//! - Bodies stream both ways in constant memory. A response that an upstream cuts short is cut
+//!   short for the client.
+//! - What two servers could read differently is refused: no Host or two, a transfer coding other
+//!   than `chunked`, more than one length. In absolute form the authority is the Host.
+//! - Each worker thread has a runtime and upstream connections of its own, and reads the table
+//!   without a lock.
+//! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`: these are
+//!   replaced.
+//!
+//! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
+//! implementation of [`Router`] or [`Park`] must pass.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod admission;
+mod client;
+mod client_io;
+mod config;
+mod dial;
+mod exchange;
+mod failure;
+mod generation;
+mod headers;
+mod host;
+mod in_flight;
+mod lease;
+mod pages;
+mod parking;
+mod patience;
+mod pin_count;
+mod pool;
+mod proxy;
+mod request_body;
+mod request_check;
+mod response_body;
+mod route;
+mod route_table;
+mod router;
+mod serving;
+mod stats;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_util;
+mod tunnel;
+mod upstream_call;
+mod worker;
+
+/// What `pin_count` is built on: `tests/pin_count_model.rs` puts loom's atomics in its place.
+mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+}
+
+pub use config::{Limits, ProxyConfig, Timeouts};
+pub use host::{Host, InvalidHost};
+pub use proxy::Proxy;
+pub use route::{RouteId, RouteSpec, Upstream};
+pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};
+pub use serving::Serving;
+pub use stats::Stats;

@@ -1,0 +1,165 @@
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::generation::Generation;
+use crate::in_flight::InFlight;
+use crate::pool::Pool;
+use crate::route_table::RouteTable;
+use crate::stats::Counters;
+use crate::worker::Worker;
+use crate::{
+    DrainLimits, Drained, Host, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId,
+    RouteSpec, Router, Serving, Stats,
+};
+
+/// An HTTP reverse proxy inside this process. Clones are the same proxy.
+///
+/// Routes may be applied, drained and removed before, while and after it serves, from any runtime.
+#[derive(Clone)]
+pub struct Proxy {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<ProxyConfig>,
+    routes: Arc<RouteTable>,
+    workers: Mutex<Vec<WorkerParts>>,
+}
+
+/// What the proxy reaches of a worker from outside its thread.
+struct WorkerParts {
+    pool: Arc<Pool>,
+    counters: Arc<Counters>,
+}
+
+impl Proxy {
+    /// A proxy with no routes. It does nothing until [`Proxy::serve`].
+    pub fn new(config: ProxyConfig) -> Proxy {
+        Proxy {
+            inner: Arc::new(Inner {
+                config: Arc::new(config),
+                routes: Arc::default(),
+                workers: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Accepts and serves connections on listeners that are already bound, from now on. A copy of
+    /// a listener that the caller keeps, for the next process say, stays bound after the shutdown.
+    ///
+    /// May be called again, for other listeners: the routes are shared.
+    ///
+    /// # Errors
+    /// When a thread, a runtime or a listener cannot be set up: then nothing is served.
+    pub fn serve(&self, listeners: Vec<TcpListener>) -> io::Result<Serving> {
+        let config = &self.inner.config;
+        let (stop, stopping) = watch::channel(None);
+        let workers: Vec<_> = (0..config.workers.get())
+            .map(|_| Worker {
+                routes: Arc::clone(&self.inner.routes),
+                config: Arc::clone(config),
+                pool: Arc::new(Pool::new(
+                    config.limits.upstream_idle,
+                    config.timeouts.upstream_idle,
+                )),
+                counters: Arc::default(),
+                live: Arc::new(InFlight::new()),
+                stop: stopping.clone(),
+            })
+            .collect();
+        // Known before they serve, so that no connection to an upstream escapes a drain.
+        self.workers()
+            .extend(workers.iter().map(|worker| WorkerParts {
+                pool: Arc::clone(&worker.pool),
+                counters: Arc::clone(&worker.counters),
+            }));
+        Serving::start(&listeners, stop, workers)
+    }
+
+    /// What it has done, and does now.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for worker in &*self.workers() {
+            worker.counters.add_to(&mut stats);
+        }
+        stats
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<WorkerParts>> {
+        self.inner
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Router for Proxy {
+    async fn apply(&self, spec: RouteSpec) -> Result<Option<Replaced>, RouteError> {
+        let id = spec.id.clone();
+        let old = self.inner.routes.apply(spec)?;
+        Ok(old.map(|old| replaced(id, old)))
+    }
+
+    async fn drain(&self, replaced: Replaced, limits: DrainLimits) -> Drained {
+        let begun = Instant::now();
+        let route = replaced.route().clone();
+        let Some(generation) = replaced.into_state::<Arc<Generation>>() else {
+            tracing::error!(%route, "asked to drain what another router has replaced");
+            return Drained::new(0, Duration::ZERO);
+        };
+        let in_flight = generation.in_flight();
+        in_flight.close();
+        for worker in &*self.workers() {
+            worker.pool.evict(&generation);
+        }
+        // Not an error: what is left is in the answer.
+        let DrainLimits { requests, streams } = limits;
+        tokio::time::timeout(requests, in_flight.requests_ended())
+            .await
+            .ok();
+        let rest = streams.saturating_sub(begun.elapsed());
+        tokio::time::timeout(rest, in_flight.emptied()).await.ok();
+        Drained::new(in_flight.count(), begun.elapsed())
+    }
+
+    async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError> {
+        let old = self.inner.routes.remove(id);
+        Ok(old.map(|old| replaced(id.clone(), old)))
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        Some(self.stats())
+    }
+}
+
+#[async_trait]
+impl Park for Proxy {
+    async fn park(
+        &self,
+        id: &RouteId,
+        hosts: Vec<Host>,
+        limits: ParkLimits,
+    ) -> Result<Option<Replaced>, RouteError> {
+        let old = self.inner.routes.park(id, hosts, limits)?;
+        Ok(old.map(|old| replaced(id.clone(), old)))
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("config", &self.inner.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn replaced(id: RouteId, generation: Arc<Generation>) -> Replaced {
+    Replaced::new(id, generation.upstreams.clone(), generation)
+}

@@ -1,0 +1,87 @@
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::Host;
+
+/// The name of a route, given by the caller: an app's name, say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(String);
+
+impl RouteId {
+    /// Names a route.
+    pub fn new(id: impl Into<String>) -> RouteId {
+        RouteId(id.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RouteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for RouteId {
+    fn from(id: &str) -> RouteId {
+        RouteId::new(id)
+    }
+}
+
+impl From<String> for RouteId {
+    fn from(id: String) -> RouteId {
+        RouteId(id)
+    }
+}
+
+impl AsRef<str> for RouteId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One place where a route's requests can go: an instance of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its share of the route's requests, relative to the other upstreams' weights. An upstream
+    /// with weight 0 gets requests only when no other one accepts a connection.
+    pub weight: u16,
+    /// What observers know it by: an instance id, say. Not used to route.
+    pub tag: String,
+}
+
+impl Upstream {
+    /// An upstream of weight 1, tagged with its address.
+    pub fn new(addr: SocketAddr) -> Upstream {
+        Upstream {
+            addr,
+            weight: 1,
+            tag: addr.to_string(),
+        }
+    }
+
+    /// The same upstream under another tag.
+    #[must_use]
+    pub fn tagged(self, tag: impl Into<String>) -> Upstream {
+        Upstream {
+            tag: tag.into(),
+            ..self
+        }
+    }
+}
+
+/// What a route is to be: which hosts go to which upstreams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// The route that is made or replaced.
+    pub id: RouteId,
+    /// All hosts of the route. A host that the route had and that is not listed is given up.
+    pub hosts: Vec<Host>,
+    /// Where requests go. With none, they are answered `503 Service Unavailable`.
+    pub upstreams: Vec<Upstream>,
+}

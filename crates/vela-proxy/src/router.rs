@@ -1,0 +1,220 @@
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{Host, RouteId, RouteSpec, Stats, Upstream};
+
+/// Sends requests for hosts to upstreams, and changes that while requests are in flight.
+///
+/// [`Proxy`](crate::Proxy) is the implementation that this crate ships. Another one may drive a
+/// proxy that runs elsewhere; `test_util::conformance` has the tests that it must pass.
+#[async_trait]
+pub trait Router: fmt::Debug + Send + Sync {
+    /// Makes or replaces the route, for all its hosts at once: each request sees the old route or
+    /// the new one, never a mixture. Requests parked on it are released to the new upstreams.
+    ///
+    /// Gives what was replaced, which goes on to serve its requests in flight and must be drained
+    /// before its instances are stopped. `None` when there was nothing to drain: a new route, or
+    /// one that was parked. Idempotent in effect; nothing has changed when it errors. The table is
+    /// in memory: it is lost on a crash.
+    ///
+    /// # Errors
+    /// [`RouteError::HostTaken`] when another route has one of the hosts.
+    async fn apply(&self, spec: RouteSpec) -> Result<Option<Replaced>, RouteError>;
+
+    /// Waits until the requests and streams that the replaced upstreams still serve have ended,
+    /// as long as `limits` allow. From the call on, none of them gets a new request.
+    ///
+    /// Does not cut what is left then: it ends with the instance. Cancel safe in that
+    /// a dropped drain leaves the upstreams closed to new requests.
+    async fn drain(&self, replaced: Replaced, limits: DrainLimits) -> Drained;
+
+    /// Takes the route out of the table: its hosts are unknown from then on. Idempotent.
+    ///
+    /// # Errors
+    /// What the implementation needs to reach its proxy; [`Proxy`](crate::Proxy) has none.
+    async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError>;
+
+    /// What it has done and does now, if it knows.
+    fn stats(&self) -> Option<Stats> {
+        None
+    }
+}
+
+/// Holds a route's requests for a while, instead of refusing them.
+///
+/// It is apart from [`Router`] because not every proxy can do it.
+#[async_trait]
+pub trait Park: fmt::Debug + Send + Sync {
+    /// From now on requests for `hosts` wait, with their bodies unread, until the route is applied
+    /// again or removed. The route need not exist yet. Gives what was replaced, to be drained;
+    /// `None` when nothing was or when the route was parked already.
+    ///
+    /// A request that has waited for [`ParkLimits::max_wait`], or comes when
+    /// [`ParkLimits::max_requests`] wait, is answered 503 with `Retry-After`.
+    ///
+    /// # Errors
+    /// [`RouteError::HostTaken`] when another route has one of the hosts.
+    async fn park(
+        &self,
+        id: &RouteId,
+        hosts: Vec<Host>,
+        limits: ParkLimits,
+    ) -> Result<Option<Replaced>, RouteError>;
+}
+
+/// How long and how many requests may be parked on one route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkLimits {
+    /// The longest that one request waits.
+    pub max_wait: Duration,
+    /// The most requests that wait at one time.
+    pub max_requests: usize,
+}
+
+impl Default for ParkLimits {
+    /// 60 seconds, 1,000 requests.
+    fn default() -> ParkLimits {
+        ParkLimits {
+            max_wait: Duration::from_secs(60),
+            max_requests: 1000,
+        }
+    }
+}
+
+/// How long a drain waits, and for what. Both times run from its begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainLimits {
+    /// For requests, which end by themselves.
+    pub requests: Duration,
+    /// For streams: tunnels, such as WebSockets, and event streams. They rarely end before they
+    /// must, so that where a drain delays others, they should not be waited for.
+    pub streams: Duration,
+}
+
+impl DrainLimits {
+    /// Waits for nothing.
+    pub const NONE: DrainLimits = DrainLimits {
+        requests: Duration::ZERO,
+        streams: Duration::ZERO,
+    };
+}
+
+impl From<Duration> for DrainLimits {
+    /// As long for both.
+    fn from(limit: Duration) -> DrainLimits {
+        DrainLimits {
+            requests: limit,
+            streams: limit,
+        }
+    }
+}
+
+/// Upstreams that a route no longer sends new requests to, but that may still serve old ones.
+///
+/// It is the ticket for [`Router::drain`], which consumes it: to stop an instance before its
+/// requests have ended must not compile.
+#[must_use = "the replaced upstreams may still serve requests: drain them before they are stopped"]
+pub struct Replaced {
+    route: RouteId,
+    upstreams: Vec<Upstream>,
+    state: Box<dyn Any + Send + Sync>,
+}
+
+impl Replaced {
+    /// For implementations of [`Router`]: `state` is whatever its `drain` needs.
+    pub fn new(
+        route: RouteId,
+        upstreams: Vec<Upstream>,
+        state: impl Any + Send + Sync,
+    ) -> Replaced {
+        Replaced {
+            route,
+            upstreams,
+            state: Box::new(state),
+        }
+    }
+
+    /// The route whose upstreams were replaced.
+    pub fn route(&self) -> &RouteId {
+        &self.route
+    }
+
+    /// The upstreams that were replaced.
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
+    /// For implementations of [`Router`]: the state given to [`Replaced::new`], or `None` when it
+    /// is of another type, so of another implementation.
+    pub fn into_state<T: Any>(self) -> Option<T> {
+        self.state.downcast().ok().map(|state| *state)
+    }
+}
+
+impl fmt::Debug for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replaced")
+            .field("route", &self.route)
+            .field("upstreams", &self.upstreams)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of a drain: whoever holds one may stop what was drained.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Requests and streams that had not ended when it stopped waiting.
+    pub left: usize,
+    /// How long the drain took.
+    pub waited: Duration,
+}
+
+impl Drained {
+    /// For implementations of [`Router`].
+    pub fn new(left: usize, waited: Duration) -> Drained {
+        Drained { left, waited }
+    }
+
+    /// Whether every request had ended.
+    pub fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// Why a route could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// Another route has the host.
+    #[error("the host {host} belongs to the route {by}")]
+    HostTaken {
+        /// The host that both want.
+        host: Host,
+        /// The route that has it.
+        by: RouteId,
+    },
+    /// A proxy that runs elsewhere could not be told.
+    #[error("the route {route} could not be changed")]
+    Backend {
+        /// The route that was to be changed.
+        route: RouteId,
+        /// What the implementation met.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl RouteError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            RouteError::HostTaken { host, by } => {
+                Some(format!("remove {host} from {by}, or choose another host"))
+            }
+            RouteError::Backend { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
+
+use crate::Drained;
+use crate::accept::accept;
+use crate::worker::Worker;
+
+/// A proxy at work on its listeners. Dropped, it stops at once and breaks off what is in flight;
+/// [`Serving::shutdown`] lets that end first.
+#[must_use = "the proxy stops when this is dropped"]
+pub struct Serving {
+    stop: watch::Sender<Option<Instant>>,
+    /// What each worker's thread left unfinished when it ended.
+    ends: Vec<oneshot::Receiver<usize>>,
+}
+
+impl Serving {
+    /// Starts one thread for each worker; each accepts on all the listeners.
+    pub(crate) fn start(
+        listeners: &[TcpListener],
+        stop: watch::Sender<Option<Instant>>,
+        workers: Vec<Worker>,
+    ) -> io::Result<Serving> {
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+        }
+        // All that can fail is done before the first connection is accepted.
+        let prepared = workers
+            .into_iter()
+            .map(|worker| {
+                let runtime = runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let listeners = {
+                    let _inside = runtime.enter();
+                    listeners
+                        .iter()
+                        .map(|one| tokio::net::TcpListener::from_std(one.try_clone()?))
+                        .collect::<io::Result<Vec<_>>>()?
+                };
+                Ok((runtime, listeners, worker))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut ends = Vec::with_capacity(prepared.len());
+        for (number, (runtime, listeners, worker)) in prepared.into_iter().enumerate() {
+            let (ended, end) = oneshot::channel();
+            thread::Builder::new()
+                .name(format!("vela-proxy-{number}"))
+                .spawn(move || {
+                    let left = work(runtime, listeners, worker);
+                    // Nobody waits for it when the `Serving` was dropped.
+                    ended.send(left).ok();
+                })?;
+            ends.push(end);
+        }
+        Ok(Serving { stop, ends })
+    }
+
+    /// Stops accepting, lets the requests and tunnels in flight end, `deadline` at most, and ends
+    /// the threads. Idle connections are closed at once. What was cut is in [`Drained::left`].
+    ///
+    /// Dropped before its end, the shutdown goes on by itself.
+    pub async fn shutdown(self, deadline: Duration) -> Drained {
+        let begun = Instant::now();
+        let until = begun.checked_add(deadline).unwrap_or(begun);
+        self.stop.send_replace(Some(until));
+        let mut left = 0;
+        for end in self.ends {
+            match end.await {
+                Ok(unfinished) => left += unfinished,
+                Err(_) => tracing::error!("a thread of the proxy has panicked"),
+            }
+        }
+        Drained::new(left, begun.elapsed())
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving")
+            .field("workers", &self.ends.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One thread's life. Gives the number of connections that it left unfinished.
+fn work(runtime: Runtime, listeners: Vec<tokio::net::TcpListener>, worker: Worker) -> usize {
+    let worker = Arc::new(worker);
+    let left = runtime.block_on(async {
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(accept(Arc::clone(&worker), listener)))
+            .collect();
+        tokio::spawn(sweep(Arc::clone(&worker)));
+
+        let mut stop = worker.stop.clone();
+        let until = match stop.wait_for(Option::is_some).await {
+            Ok(until) => *until,
+            Err(_) => None, // the `Serving` was dropped
+        };
+        for one in accepting {
+            if let Err(error) = one.await {
+                tracing::error!(%error, "an accept loop has panicked");
+            }
+        }
+        worker.live.close();
+        let until = until.unwrap_or_else(Instant::now);
+        match timeout_at(until, worker.live.emptied()).await {
+            Ok(()) => 0,
+            Err(_) => worker.live.count(),
+        }
+    });
+    drop(runtime); // and with it whatever is left
+    left
+}
+
+/// Closes unused connections to upstreams in time.
+async fn sweep(worker: Arc<Worker>) {
+    let period = (worker.config.timeouts.upstream_idle / 4).max(Duration::from_millis(50));
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.pool.sweep();
+    }
+}

@@ -1,0 +1,51 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a [`Proxy`](crate::Proxy) has done, and does now. Totals count from its making.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Requests whose head was read, those refused included.
+    pub requests: u64,
+    /// Requests sent to an upstream a second time, because the first time was safe to repeat.
+    pub retries: u64,
+    /// Requests that wait on a parked route now.
+    pub parked_now: u64,
+    /// Requests that have waited on a parked route.
+    pub parked_total: u64,
+    /// Failures of upstreams: refused or lost connections, timeouts, malformed responses. One
+    /// request may meet several, and still succeed by a retry.
+    pub upstream_errors: u64,
+    /// Client connections open now, tunnels included.
+    pub connections: u64,
+    /// Requests and tunnels in flight now, the parked ones included.
+    pub in_flight: u64,
+}
+
+/// One worker's share of the statistics. No other worker writes to it, so counting is uncontended.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) parked_now: AtomicU64,
+    pub(crate) parked_total: AtomicU64,
+    pub(crate) upstream_errors: AtomicU64,
+    pub(crate) connections: AtomicU64,
+    pub(crate) in_flight: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add_to(&self, stats: &mut Stats) {
+        stats.requests += self.requests.load(Ordering::Relaxed);
+        stats.retries += self.retries.load(Ordering::Relaxed);
+        stats.parked_now += self.parked_now.load(Ordering::Relaxed);
+        stats.parked_total += self.parked_total.load(Ordering::Relaxed);
+        stats.upstream_errors += self.upstream_errors.load(Ordering::Relaxed);
+        stats.connections += self.connections.load(Ordering::Relaxed);
+        stats.in_flight += self.in_flight.load(Ordering::Relaxed);
+    }
+}
+
+/// Adds one to a total.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,12 @@
+//! The proxy on real sockets, between clients and upstreams that send what they are told.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails here fails the test, and says where"
+)]
+
+mod descriptors;
+mod http;
+mod shutdown;
+mod switch;
+mod upstreams;
+mod world;

@@ -1,0 +1,279 @@
+//! Switching, draining and parking, under load and in the corners.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::world::{Backend, Client, LONG, World, spec};
+use vela_proxy::{Park, ParkLimits, Router};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn hosts() -> Vec<vela_proxy::Host> {
+    vec!["a.test".parse().unwrap()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_over_250_swaps_under_load() {
+    let world = World::start();
+    let mut current = Backend::start("0").await;
+    assert!(world.route(&[current.addr]).await.is_none());
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
+    let load: Vec<_> = (0..12)
+        .map(|number| {
+            let (stop, done, addr) = (Arc::clone(&stop), Arc::clone(&done), world.addr);
+            tokio::spawn(async move {
+                let mut client = Client::connect(addr).await;
+                let mut round = number;
+                while !stop.load(Ordering::Relaxed) {
+                    if number % 2 == 0 {
+                        client = Client::connect(addr).await;
+                    }
+                    round += 1;
+                    let answer = if round % 3 == 0 {
+                        client
+                            .send("POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody")
+                            .await;
+                        let answer = client.answer().await;
+                        assert_eq!(answer.body, "body");
+                        answer
+                    } else {
+                        client.get("/").await
+                    };
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+
+    for swap in 1..=250 {
+        let next = Backend::start(&swap.to_string()).await;
+        let replaced = world.route(&[next.addr]).await.expect("an old generation");
+        let drained = world.proxy.drain(replaced, LONG.into()).await;
+        assert_eq!(drained.left, 0);
+        // Nothing of the proxy's is left there: the instance may die.
+        current.kill().await;
+        current = next;
+        let before = done.load(Ordering::Relaxed);
+        while done.load(Ordering::Relaxed) < before + 8 && !load.iter().any(|one| one.is_finished())
+        {
+            tokio::task::yield_now().await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for one in load {
+        one.await.expect("no request fails");
+    }
+    let stats = world.proxy.stats();
+    assert_eq!(stats.upstream_errors, 0, "{stats:?}");
+    assert_eq!(stats.retries, 0, "{stats:?}");
+    assert_eq!(stats.requests as usize, done.load(Ordering::Relaxed));
+    println!("{} requests over 250 swaps", stats.requests);
+}
+
+#[tokio::test]
+async fn a_kept_alive_client_goes_on_to_the_new_generation() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut client = world.client().await;
+    assert_eq!(client.get("/").await.body, "old");
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    assert_eq!(replaced.route().as_str(), "app");
+    assert_eq!(replaced.upstreams()[0].addr, old.addr);
+    assert_eq!(client.get("/").await.body, "new");
+    assert_eq!(old.open_connections(), 1);
+    assert!(world.proxy.drain(replaced, LONG.into()).await.is_complete());
+    // Its unused connections are closed, so that its own graceful stop is not held up.
+    old.until_connections(0).await;
+    old.kill().await;
+    assert_eq!(client.get("/").await.body, "new");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_requests_in_flight_and_for_nothing_else() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut slow = world.client().await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    let mut stream = world.client().await;
+    stream
+        .send("GET /stream HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    old.until_requests(2).await;
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    let proxy = world.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(replaced, LONG.into()).await });
+    for _ in 0..50 {
+        assert_eq!(world.get("/").await.body, "new");
+    }
+    assert!(!drain.is_finished());
+    old.open_gate(2);
+    assert_eq!(slow.answer().await.body, "old");
+    assert_eq!(stream.answer().await.body, "firstlast");
+    assert!(drain.await.unwrap().is_complete());
+    old.until_connections(0).await;
+    assert_eq!(old.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_drain_ends_at_its_deadline_and_cuts_nothing() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut slow = world.client().await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    old.until_requests(1).await;
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    let drained = world
+        .proxy
+        .drain(replaced, Duration::from_millis(50).into())
+        .await;
+    assert_eq!(drained.left, 1);
+    assert!(drained.waited >= Duration::from_millis(50));
+    old.open_gate(1);
+    assert_eq!(slow.answer().await.body, "old");
+}
+
+#[tokio::test]
+async fn a_websocket_lives_through_a_switch_and_holds_the_drain() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut socket = world.client().await;
+    socket
+        .send("GET /socket HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await;
+    assert_eq!(socket.answer().await.status, 101);
+    assert_eq!(socket.read_exactly(6).await, "hello ");
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    let proxy = world.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(replaced, LONG.into()).await });
+    for word in ["still", "there"] {
+        socket.send(word).await;
+        assert_eq!(socket.read_exactly(5).await, word);
+        assert_eq!(world.get("/").await.body, "new");
+    }
+    assert!(!drain.is_finished());
+    drop(socket);
+    assert!(drain.await.unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn parked_requests_are_only_late() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut kept = world.client().await;
+    assert_eq!(kept.get("/").await.body, "old");
+    let limits = ParkLimits {
+        max_wait: HOUR,
+        max_requests: 10,
+    };
+    let replaced = world
+        .proxy
+        .park(&"app".into(), hosts(), limits)
+        .await
+        .unwrap();
+    world.proxy.drain(replaced.unwrap(), LONG.into()).await;
+    old.kill().await;
+
+    let mut waiting = vec![kept];
+    for _ in 0..8 {
+        waiting.push(world.client().await);
+    }
+    let mut leaving = world.client().await;
+    leaving.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    for client in &mut waiting {
+        // With a body that nobody reads yet: no 100 either.
+        client
+            .send("POST /echo HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            .await;
+    }
+    world
+        .until("all are parked", |stats| stats.parked_now == 10)
+        .await;
+    let over = world.get("/").await;
+    assert_eq!((over.status, over.header("retry-after")), (503, Some("5")));
+
+    // Parked again, they go on waiting.
+    assert!(
+        world
+            .proxy
+            .park(&"app".into(), hosts(), limits)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    // One that goes gives its place back.
+    drop(leaving);
+    world
+        .until("one has gone", |stats| stats.parked_now == 9)
+        .await;
+
+    assert!(world.route(&[new.addr]).await.is_none());
+    for client in &mut waiting {
+        assert_eq!(client.answer().await.status, 100);
+        client.send("body").await;
+        assert_eq!(client.answer().await.body, "body");
+    }
+    let stats = world.proxy.stats();
+    assert_eq!((stats.parked_now, stats.parked_total), (0, 11));
+    assert_eq!(stats.upstream_errors, 0);
+}
+
+#[tokio::test]
+async fn a_parked_request_waits_no_longer_than_it_may() {
+    let world = World::start();
+    let limits = ParkLimits {
+        max_wait: Duration::from_millis(50),
+        ..ParkLimits::default()
+    };
+    // A route that does not exist yet, as at a start.
+    assert!(
+        world
+            .proxy
+            .park(&"app".into(), hosts(), limits)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let answer = world.get("/").await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("5"))
+    );
+    assert!(world.proxy.remove(&"app".into()).await.unwrap().is_none());
+    assert_eq!(world.get("/").await.status, 404);
+    let taken = world.proxy.apply(spec("other", "a.test", &[])).await;
+    assert!(taken.unwrap().is_none());
+    assert!(
+        world
+            .proxy
+            .park(&"app".into(), hosts(), limits)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn removal_lets_what_is_in_flight_end() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut slow = world.client().await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    backend.until_requests(1).await;
+    let removed = world.proxy.remove(&"app".into()).await.unwrap().unwrap();
+    assert_eq!(world.get("/").await.status, 404);
+    backend.open_gate(1);
+    assert_eq!(slow.answer().await.body, "one");
+    assert!(world.proxy.drain(removed, LONG.into()).await.is_complete());
+}

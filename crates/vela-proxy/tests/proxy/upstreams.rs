@@ -1,0 +1,149 @@
+//! Kept connections, retries and stand-ins.
+
+use std::time::Duration;
+
+use crate::world::{Backend, Client, World};
+use vela_proxy::{ProxyConfig, Timeouts};
+
+#[tokio::test]
+async fn an_instance_that_refuses_is_stood_in_for() {
+    let world = World::start();
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    drop(world.route(&[one.addr, two.addr]).await);
+    let mut bodies = Vec::new();
+    for _ in 0..4 {
+        bodies.push(world.get("/").await.body);
+    }
+    assert_eq!(bodies, ["one", "two", "one", "two"]);
+    one.kill().await;
+    let mut client = world.client().await;
+    for _ in 0..4 {
+        client
+            .send("POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
+        assert_eq!(client.answer().await.body, "body");
+    }
+    assert_eq!(two.heads().len(), 6);
+    assert!(world.proxy.stats().upstream_errors >= 2);
+}
+
+#[tokio::test]
+async fn only_what_is_safe_is_sent_twice() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    // Each time the upstream closes the kept connection while it is being used again.
+    let mut client = world.client().await;
+    assert_eq!(client.get("/once").await.body, "one");
+    assert_eq!(client.get("/").await.body, "one");
+    let retried = world.proxy.stats();
+    assert_eq!(retried.retries, 1);
+
+    assert_eq!(client.get("/once").await.body, "one");
+    client
+        .send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 502);
+    assert_eq!(client.get("/once").await.body, "one");
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx")
+        .await;
+    assert_eq!(client.answer().await.status, 502);
+    // One that never answers is not asked twice either.
+    assert_eq!(client.get("/bye").await.status, 502);
+    assert_eq!(world.proxy.stats().retries, 1);
+    let byes = backend
+        .heads()
+        .iter()
+        .filter(|head| head.contains("/bye"))
+        .count();
+    assert_eq!(byes, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_upstream_closed_is_not_used() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut client = world.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/until-close").await.body, "to the end");
+        client = world.client().await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    assert_eq!(world.proxy.stats().upstream_errors, 0);
+}
+
+#[tokio::test]
+async fn an_early_answer_ends_its_connection() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut client = world.client().await;
+    client
+        .send("POST /early HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc")
+        .await;
+    assert_eq!(client.answer().await.status, 413);
+    assert_eq!(world.get("/").await.body, "one");
+    drop(client);
+    world
+        .until("nothing in flight", |stats| stats.in_flight == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn unused_upstream_connections_are_closed_in_time() {
+    let world = World::with(ProxyConfig {
+        timeouts: Timeouts {
+            upstream_idle: Duration::from_millis(100),
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut client = world.client().await;
+    for _ in 0..5 {
+        client.get("/").await;
+    }
+    backend.until_connections(0).await;
+    assert_eq!(client.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_whose_instance_dies_at_the_switch_goes_to_the_next() {
+    let world = World::start();
+    let new = Backend::start("new").await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert!(world.route(&[dead]).await.is_none());
+    // Refused before the switch, served after it; at no time anything else.
+    let load: Vec<_> = (0..8)
+        .map(|_| {
+            let proxy_addr = world.addr;
+            tokio::spawn(async move {
+                let mut client = Client::connect(proxy_addr).await;
+                loop {
+                    let answer = client.get("/").await;
+                    match answer.status {
+                        502 => tokio::task::yield_now().await,
+                        200 => return answer.body,
+                        other => panic!("{other}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    world
+        .until("requests are refused", |stats| stats.upstream_errors > 100)
+        .await;
+    drop(world.route(&[new.addr]).await);
+    for one in load {
+        assert_eq!(one.await.unwrap(), "new");
+    }
+}

@@ -1,0 +1,80 @@
+//! A proxy, upstreams and clients on real sockets, at the level of bytes.
+
+mod backend;
+mod client;
+
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+pub(crate) use backend::Backend;
+pub(crate) use client::{Answer, Client};
+use vela_proxy::{Proxy, ProxyConfig, Replaced, RouteSpec, Router, Serving, Upstream};
+
+/// Longer than anything takes, so that a hanging test fails instead.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) proxy: Proxy,
+    pub(crate) addr: SocketAddr,
+    pub(crate) serving: Serving,
+}
+
+impl World {
+    pub(crate) fn start() -> World {
+        World::with(ProxyConfig::default())
+    }
+
+    pub(crate) fn with(config: ProxyConfig) -> World {
+        let proxy = Proxy::new(ProxyConfig {
+            workers: NonZeroUsize::new(2).unwrap(),
+            ..config
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = proxy.serve(vec![listener]).unwrap();
+        World {
+            proxy,
+            addr,
+            serving,
+        }
+    }
+
+    /// Sends `a.test` to these upstreams.
+    pub(crate) async fn route(&self, upstreams: &[SocketAddr]) -> Option<Replaced> {
+        self.proxy
+            .apply(spec("app", "a.test", upstreams))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.addr).await
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let mut client = self.client().await;
+        client.get(path).await
+    }
+
+    /// Waits for what the proxy's threads are about to do.
+    pub(crate) async fn until(&self, what: &str, mut holds: impl FnMut(vela_proxy::Stats) -> bool) {
+        let waiting = async {
+            while !holds(self.proxy.stats()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(LONG, waiting).await.is_err() {
+            panic!("not reached: {what}: {:?}", self.proxy.stats());
+        }
+    }
+}
+
+pub(crate) fn spec(id: &str, host: &str, upstreams: &[SocketAddr]) -> RouteSpec {
+    RouteSpec {
+        id: id.into(),
+        hosts: vec![host.parse().unwrap()],
+        upstreams: upstreams.iter().map(|&addr| Upstream::new(addr)).collect(),
+    }
+}
