@@ -1,0 +1,203 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+use vela_protocol::Who;
+use vela_supervisor::Instance;
+
+use crate::app::App;
+use crate::desired::Removing;
+use crate::error::EngineError;
+use crate::history::Events;
+use crate::journal::Feed;
+use crate::operation::{Operation, Request};
+use crate::shared::Claim;
+use crate::uploads::Uploads;
+
+/// What an app's actor is told. Each carries the claim that keeps others out until it is done.
+pub(crate) enum Command {
+    Operate {
+        request: Request,
+        claim: Claim,
+        upload: Option<Uuid>,
+        reply: Reply<Events>,
+    },
+    Stop {
+        claim: Claim,
+        who: Who,
+        reply: Reply<()>,
+    },
+    Remove {
+        claim: Claim,
+        removing: Removing,
+        who: Who,
+        reply: Reply<()>,
+    },
+    /// The last one: stops the instances, or leaves them to their shims.
+    Shutdown {
+        stop_instances: bool,
+        reply: oneshot::Sender<()>,
+    },
+}
+
+type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// What the actors share with the engine.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) uploads: Uploads,
+    feeds: Mutex<HashMap<Uuid, Arc<Feed>>>,
+}
+
+impl Common {
+    pub(crate) fn new(uploads: Uploads) -> Common {
+        Common {
+            uploads,
+            feeds: Mutex::default(),
+        }
+    }
+
+    /// The events of an operation that is under way.
+    pub(crate) fn feed(&self, deploy: Uuid) -> Option<Arc<Feed>> {
+        self.feeds().get(&deploy).cloned()
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Feed>>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs one app: first what the last daemon left undone, then one command after the other. `ready` is told as soon
+/// as the app's route is in the table.
+pub(crate) async fn run(
+    mut app: App,
+    common: Arc<Common>,
+    alive: Option<Vec<Instance>>,
+    mut commands: mpsc::Receiver<Command>,
+    ready: oneshot::Sender<()>,
+) {
+    let recovery = match alive {
+        None => None,
+        Some(alive) => app.recover(alive).await.unwrap_or_else(|error| {
+            tracing::error!(app = %app.name, error = %error.report(), "the app could not be restored");
+            app.shared.set_stopped(None, None, true);
+            None
+        }),
+    };
+    if ready.send(()).is_err() {
+        tracing::debug!(app = %app.name, "nobody waits for the app's route");
+    }
+    if let Some(recovery) = recovery {
+        app.finish_recovery(recovery).await;
+    }
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Operate {
+                request,
+                claim,
+                upload,
+                reply,
+            } => {
+                operate(&mut app, &common, request, claim, reply).await;
+                if let Some(upload) = upload
+                    && let Err(error) = common.uploads.discard(upload)
+                {
+                    tracing::warn!(%upload, %error, "could not remove an upload");
+                }
+            }
+            Command::Stop { claim, who, reply } => {
+                let stopped = app.stop(&who).await;
+                drop(claim);
+                answer(reply, stopped);
+            }
+            Command::Remove {
+                claim,
+                removing,
+                who,
+                reply,
+            } => {
+                let removed = remove(&mut app, removing, &who).await;
+                drop(claim);
+                answer(reply, removed);
+            }
+            Command::Shutdown {
+                stop_instances,
+                reply,
+            } => {
+                shut_down(&mut app, stop_instances).await;
+                if reply.send(()).is_err() {
+                    tracing::debug!(app = %app.name, "nobody waits for the app's end");
+                }
+                return;
+            }
+        }
+    }
+}
+
+async fn operate(
+    app: &mut App,
+    common: &Common,
+    request: Request,
+    claim: Claim,
+    reply: Reply<Events>,
+) {
+    let deploy = request.deploy;
+    match Operation::begin(app, request, claim).await {
+        Err(error) => {
+            let error = app.cannot(error);
+            answer(reply, Err(error));
+        }
+        Ok(operation) => {
+            common
+                .feeds()
+                .insert(deploy, Arc::clone(operation.journal.feed()));
+            answer(reply, Ok(operation.events()));
+            operation.run().await;
+            common.feeds().remove(&deploy);
+        }
+    }
+}
+
+async fn remove(app: &mut App, removing: Removing, who: &Who) -> Result<(), EngineError> {
+    tracing::info!(app = %app.name, by = %who, ?removing, "removing the app");
+    app.desired.running = false;
+    app.desired.removing = Some(removing);
+    app.desired.write(&app.dirs.desired())?;
+    app.halt().await?;
+    let id = app.name.as_str().into();
+    if let Some(replaced) = app
+        .stack
+        .router
+        .remove(&id)
+        .await
+        .map_err(EngineError::Route)?
+    {
+        // The instances are stopped: what is replaced is the route without upstreams.
+        app.stack
+            .router
+            .drain(replaced, vela_proxy::DrainLimits::NONE)
+            .await;
+    }
+    app.hosts.keep_only(&app.name, &[]);
+    app.delete(removing)?;
+    app.shared.set_stopped(None, None, false);
+    Ok(())
+}
+
+async fn shut_down(app: &mut App, stop_instances: bool) {
+    if stop_instances {
+        if let Err(error) = app.halt().await {
+            tracing::error!(app = %app.name, %error, "could not stop the app");
+        }
+    } else if let Some(keeper) = app.keeper.take() {
+        keeper.leave().await;
+        tracing::info!(app = %app.name, "the app goes on without the daemon");
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, EngineError>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("the client left before its answer");
+    }
+}

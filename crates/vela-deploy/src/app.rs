@@ -1,0 +1,275 @@
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use vela_manifest::{AppName, Domain, Manifest};
+use vela_protocol::Who;
+use vela_proxy::{DrainLimits, Replaced};
+use vela_release::{Owner, ReleaseId, ReleaseStore, retain};
+use vela_supervisor::users::User;
+
+use crate::desired::Desired;
+use crate::dirs::AppDirs;
+use crate::durable;
+use crate::error::{EngineError, StateError};
+use crate::hosts::Hosts;
+use crate::keeper::{Begin, Keeper};
+use crate::launch::{Launch, Running, StopPermit};
+use crate::meta::Meta;
+use crate::secrets::Secrets;
+use crate::shared::Shared;
+use crate::stack::Stack;
+use crate::step_error::StepError;
+
+/// One app as its actor sees it: what is on disk, and what runs.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) name: AppName,
+    pub(crate) dirs: AppDirs,
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) desired: Desired,
+    /// What runs, or should: nothing while the app is stopped.
+    pub(crate) keeper: Option<Keeper>,
+}
+
+impl App {
+    pub(crate) fn new(
+        name: AppName,
+        stack: Arc<Stack>,
+        hosts: Arc<Hosts>,
+        shared: Arc<Shared>,
+    ) -> App {
+        let dirs = stack.dirs.app(&name);
+        App {
+            name,
+            dirs,
+            stack,
+            hosts,
+            shared,
+            desired: Desired::default(),
+            keeper: None,
+        }
+    }
+
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets::new(self.dirs.secrets())
+    }
+
+    /// The app's release store; what it unpacks belongs to `user`.
+    pub(crate) fn store(&self, user: Option<&User>) -> Result<Arc<dyn ReleaseStore>, StepError> {
+        let owner = user.map(|user| Owner {
+            uid: user.uid,
+            gid: user.gid,
+        });
+        self.shared
+            .store(owner, || self.stack.stores.open(self.dirs.root(), owner))
+            .map_err(StepError::Store)
+    }
+
+    /// The user that the app runs as, and the directories that it needs. Idempotent.
+    pub(crate) async fn prepare(&self, manifest: &Manifest) -> Result<Option<User>, StepError> {
+        let data = self.dirs.data();
+        let wanted = manifest.app.user.as_deref();
+        let user = self
+            .stack
+            .users
+            .user(&self.name, wanted, &data)
+            .await
+            .map_err(StepError::User)?;
+        self.make_dirs(user.as_ref()).map_err(StepError::DataDir)?;
+        Ok(user)
+    }
+
+    fn make_dirs(&self, user: Option<&User>) -> Result<(), StateError> {
+        // The app's user passes through to its release and data; nobody lists what there is.
+        let root = self.dirs.root();
+        durable::make_dir(root, 0o711).map_err(StateError::at(root))?;
+        let logs = self.dirs.logs();
+        durable::make_dir(&logs, 0o700).map_err(StateError::at(&logs))?;
+        let data = self.dirs.data();
+        durable::make_dir(&data, 0o700).map_err(StateError::at(&data))?;
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid))
+                .map_err(StateError::at(&data))?;
+            std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o711))
+                .map_err(StateError::at(root))?;
+        }
+        Ok(())
+    }
+
+    /// What starts instances of a release that exists, with the secrets of `secrets_version`.
+    pub(crate) async fn launch(
+        &self,
+        release: ReleaseId,
+        manifest: Arc<Manifest>,
+        operation: &str,
+        secrets_version: u64,
+    ) -> Result<Arc<Launch>, StepError> {
+        let user = self.prepare(&manifest).await?;
+        let releases = self
+            .store(user.as_ref())?
+            .list()
+            .await
+            .map_err(StepError::Store)?;
+        let missing = || StepError::Store(vela_release::ReleaseError::NotFound { id: release });
+        Ok(Arc::new(Launch {
+            stack: Arc::clone(&self.stack),
+            app: self.name.clone(),
+            dirs: self.dirs.clone(),
+            release: releases.get(release).ok_or_else(missing)?.clone(),
+            manifest,
+            operation: operation.to_owned(),
+            secrets: self.secrets().read(secrets_version)?,
+            services: tokio::sync::OnceCell::new(),
+            user,
+        }))
+    }
+
+    /// Removes the releases that are not kept, with their records. `protected` ones stay whatever their age.
+    pub(crate) async fn cleanup(
+        &self,
+        keep: usize,
+        protected: &[ReleaseId],
+    ) -> Result<(), StepError> {
+        let store = self.store(None)?;
+        let releases = store.list().await.map_err(StepError::Store)?;
+        let all: Vec<_> = releases.all.iter().map(|release| release.id).collect();
+        for id in retain(&all, keep, protected) {
+            store.remove(id).await.map_err(StepError::Store)?;
+            Meta::remove(&self.dirs, id)?;
+        }
+        Ok(())
+    }
+
+    /// `app.toml`, for people: nothing decides by it.
+    pub(crate) fn write_derived(&self, launch: &Launch) -> Result<(), StateError> {
+        let text = format!(
+            "# Derived from meta/{0}: what the current release was deployed with. Changes are overwritten.\n\n{1}",
+            launch.release.id,
+            launch.manifest.source()
+        );
+        let path = self.dirs.derived();
+        durable::write(&path, text.as_bytes(), 0o600).map_err(StateError::at(&path))
+    }
+
+    /// Lets a keeper have these instances.
+    pub(crate) fn keep(&mut self, launch: Arc<Launch>, begin: Begin) {
+        self.keeper = Some(Keeper::spawn(launch, begin, Arc::clone(&self.shared)));
+    }
+
+    /// Ends the keeping, and gives what was kept.
+    pub(crate) async fn take_old(&mut self) -> Option<Old> {
+        let keeper = self.keeper.take()?;
+        let launch = Arc::clone(&keeper.launch);
+        Some(Old {
+            launch,
+            running: keeper.retire().await,
+        })
+    }
+
+    /// The hosts of the release that runs, or would.
+    pub(crate) async fn current_hosts(&self) -> Vec<Domain> {
+        match self.current_manifest().await {
+            Ok(Some((_, manifest))) => manifest.app.hosts().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The current release and its manifest.
+    pub(crate) async fn current_manifest(
+        &self,
+    ) -> Result<Option<(ReleaseId, Arc<Manifest>)>, StepError> {
+        if !self.dirs.root().exists() {
+            return Ok(None);
+        }
+        let releases = self.store(None)?.list().await.map_err(StepError::Store)?;
+        let Some(current) = releases.current else {
+            return Ok(None);
+        };
+        Ok(Some((
+            current,
+            Arc::new(Meta::read_manifest(&self.dirs, current)?),
+        )))
+    }
+
+    /// An error of a step, as the answer to a request that has no events.
+    pub(crate) fn cannot(&self, error: StepError) -> EngineError {
+        EngineError::Prepare {
+            app: self.name.to_string(),
+            source: Box::new(error),
+        }
+    }
+
+    /// Stops the app until it is started again: unroutes, drains and stops.
+    pub(crate) async fn stop(&mut self, who: &Who) -> Result<(), EngineError> {
+        tracing::info!(app = %self.name, by = %who, "stopping the app");
+        self.desired.running = false;
+        self.desired.write(&self.dirs.desired())?;
+        let current = self.halt().await?;
+        let (release, manifest) = current
+            .map(|launch| (launch.release.id, Arc::clone(&launch.manifest)))
+            .unzip();
+        match release {
+            Some(_) => self.shared.set_stopped(release, manifest, false),
+            None => {
+                let current = self.current_manifest().await.ok().flatten();
+                let (release, manifest) = current.unzip();
+                self.shared.set_stopped(release, manifest, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unroutes, drains and stops what runs. The hosts stay the app's: they answer 503.
+    pub(crate) async fn halt(&mut self) -> Result<Option<Arc<Launch>>, EngineError> {
+        let Some(old) = self.take_old().await else {
+            return Ok(None);
+        };
+        let replaced = self
+            .stack
+            .router
+            .apply(old.launch.route([]))
+            .await
+            .map_err(EngineError::Route)?;
+        old.stop(replaced)
+            .await
+            .map_err(|error| self.cannot(error))?;
+        Ok(Some(old.launch))
+    }
+}
+
+/// What an operation replaces.
+#[derive(Debug)]
+pub(crate) struct Old {
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) running: Vec<Running>,
+}
+
+impl Old {
+    /// Drains what no route points at any more, then stops it.
+    pub(crate) async fn stop(&self, replaced: Option<Replaced>) -> Result<(), StepError> {
+        let permit = self.drain(replaced, self.patience()).await;
+        self.launch.stop(&self.running, permit).await.map(drop)
+    }
+
+    /// As long as the old release's own manifest allows, for requests and streams alike.
+    pub(crate) fn patience(&self) -> DrainLimits {
+        self.launch.manifest.deploy.drain.into()
+    }
+
+    /// Waits for the requests of the old instances. With nothing replaced there was no route to them: they had died,
+    /// or came over from another daemon and had not proved healthy yet.
+    pub(crate) async fn drain(
+        &self,
+        replaced: Option<Replaced>,
+        limits: DrainLimits,
+    ) -> StopPermit {
+        match replaced {
+            Some(replaced) => {
+                StopPermit::Drained(self.launch.stack.router.drain(replaced, limits).await)
+            }
+            None => StopPermit::NeverRouted,
+        }
+    }
+}

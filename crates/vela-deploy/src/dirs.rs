@@ -1,0 +1,114 @@
+use std::path::{Path, PathBuf};
+
+use vela_manifest::AppName;
+use vela_release::ReleaseId;
+
+/// Where the daemon keeps its state: every path below the data directory is made here and nowhere else.
+#[derive(Debug, Clone)]
+pub struct Dirs {
+    data_dir: PathBuf,
+}
+
+impl Dirs {
+    /// The layout below `data_dir`, which need not exist yet.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Dirs {
+        Dirs {
+            data_dir: data_dir.into(),
+        }
+    }
+
+    /// The data directory itself.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The lock that one daemon holds.
+    pub fn lock(&self) -> PathBuf {
+        self.data_dir.join("lock")
+    }
+
+    /// Every app has a directory here.
+    pub fn apps(&self) -> PathBuf {
+        self.data_dir.join("apps")
+    }
+
+    /// Uploads on their way in: on the file system of the releases, private, swept at start.
+    pub fn staging(&self) -> PathBuf {
+        self.data_dir.join("staging")
+    }
+
+    /// One directory for each live process: the supervisor's.
+    pub fn run(&self) -> PathBuf {
+        self.data_dir.join("run")
+    }
+
+    /// State and credentials of services.
+    pub fn services(&self) -> PathBuf {
+        self.data_dir.join("services")
+    }
+
+    /// The directories of one app.
+    pub fn app(&self, app: &AppName) -> AppDirs {
+        AppDirs {
+            root: self.apps().join(app.as_str()),
+        }
+    }
+}
+
+/// The directories of one app.
+#[derive(Debug, Clone)]
+pub struct AppDirs {
+    root: PathBuf,
+}
+
+impl AppDirs {
+    /// The app's own directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the app keeps: `VELA_DATA_DIR`. No deploy touches it.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// What is recorded of a release beside its files.
+    pub fn meta(&self, release: ReleaseId) -> PathBuf {
+        self.root.join("meta").join(release.to_string())
+    }
+
+    /// Every release's record.
+    pub fn metas(&self) -> PathBuf {
+        self.root.join("meta")
+    }
+
+    /// The versions of the app's secrets.
+    pub fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+
+    /// One file of events for each operation.
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history")
+    }
+
+    /// What the user wants of the app, apart from its release.
+    pub fn desired(&self) -> PathBuf {
+        self.root.join("desired.toml")
+    }
+
+    /// What the current release was deployed with; derived, and read by nobody but people.
+    pub fn derived(&self) -> PathBuf {
+        self.root.join("app.toml")
+    }
+
+    /// What the app and its hooks wrote.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// What the app's instances wrote, all of them in one.
+    pub fn log(&self) -> PathBuf {
+        self.logs().join("web.log")
+    }
+}

@@ -1,0 +1,487 @@
+use std::sync::Arc;
+
+use vela_manifest::Manifest;
+use vela_protocol::{Event, Hook, Operation as Kind, Report, Serving, Step};
+use vela_proxy::{ParkLimits, RouteSpec};
+use vela_release::ReleaseId;
+use vela_supervisor::{Instance, Stop};
+
+use crate::app::App;
+use crate::desired::Removing;
+use crate::error::StateError;
+use crate::history::{self, Record};
+use crate::journal::{Durability, Journal, record};
+use crate::keeper::Begin;
+use crate::launch::{self, Launch, Running, StopPermit};
+use crate::meta::Meta;
+use crate::owner::Owner;
+use crate::step_error::StepError;
+use crate::task::Task;
+
+/// What a restarted daemon found of an app, and has still to do once the app's route is in the table.
+#[derive(Debug, Default)]
+pub(crate) struct Recovery {
+    /// The release that should run, if one should.
+    restore: Option<Restore>,
+    /// Instances of superseded or undone releases, and tasks of interrupted operations.
+    leftover: Vec<Instance>,
+    /// The operation that the crash interrupted.
+    interrupted: Option<Interrupted>,
+}
+
+#[derive(Debug)]
+struct Restore {
+    launch: Arc<Launch>,
+    adopted: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Interrupted {
+    record: Record,
+    kind: Kind,
+    release: ReleaseId,
+    previous: Option<ReleaseId>,
+    committed: bool,
+}
+
+impl App {
+    /// Reads the state, decides what the interrupted operation has come to, and puts the app's route into the table.
+    /// Gives nothing when a removal was interrupted and is finished now.
+    ///
+    /// Changes nothing else on disk: a crash in it leaves what was there.
+    pub(crate) async fn recover(
+        &mut self,
+        alive: Vec<Instance>,
+    ) -> Result<Option<Recovery>, StepError> {
+        self.desired = crate::desired::Desired::read(&self.dirs.desired())?;
+        if let Some(removing) = self.desired.removing {
+            self.stop_leftover(&alive).await;
+            self.delete(removing)?;
+            return Ok(None);
+        }
+        self.shared.set_exists(true);
+        let current = self.current_manifest().await?;
+        let interrupted = self.interrupted(current.as_ref().map(|(release, _)| *release))?;
+        if let Some(interrupted) = interrupted.as_ref().filter(|one| one.committed) {
+            self.desired.running = true;
+            self.desired.operation = Some(interrupted.record.id.clone());
+            if interrupted.kind != Kind::Restart {
+                self.desired.secrets = Meta::read(&self.dirs, interrupted.release)?.secrets;
+            }
+        }
+        let Some((release, manifest)) = current else {
+            self.shared.set_stopped(None, None, false);
+            return Ok(Some(Recovery {
+                restore: None,
+                leftover: alive,
+                interrupted,
+            }));
+        };
+        let hosts: Vec<_> = manifest.app.hosts().cloned().collect();
+        if let Err(taken) = self.hosts.claim(&self.name, &hosts) {
+            tracing::error!(app = %self.name, host = %taken.host, by = %taken.by, "another app has a host of this one");
+        }
+        if !self.desired.running {
+            // The hosts stay the app's: they answer 503, as they did before.
+            let spec = RouteSpec {
+                id: self.name.as_str().into(),
+                hosts: launch::hosts(&manifest),
+                upstreams: Vec::new(),
+            };
+            let applied = self.stack.router.apply(spec).await;
+            applied.map(drop_replaced).map_err(StepError::Route)?;
+            self.shared
+                .set_stopped(Some(release), Some(manifest), false);
+            return Ok(Some(Recovery {
+                restore: None,
+                leftover: alive,
+                interrupted,
+            }));
+        }
+        let (kept, leftover): (Vec<_>, Vec<_>) = alive
+            .into_iter()
+            .partition(|one| self.is_wanted(one, release));
+        let restore = self.restore(release, manifest, kept).await?;
+        Ok(Some(Recovery {
+            restore: Some(restore),
+            leftover,
+            interrupted,
+        }))
+    }
+
+    /// The rest: ends what is left over, starts or adopts what should run, and writes the interrupted operation's end.
+    pub(crate) async fn finish_recovery(&mut self, recovery: Recovery) {
+        let Recovery {
+            restore,
+            leftover,
+            interrupted,
+        } = recovery;
+        // An adopted instance serves at once. Where there is none, what is left over ends first: of an app that
+        // allows one process only there must never be two.
+        let adopts = restore
+            .as_ref()
+            .is_some_and(|restore| !restore.adopted.is_empty());
+        if !adopts {
+            self.stop_leftover(&leftover).await;
+        }
+        let launch = restore.as_ref().map(|restore| Arc::clone(&restore.launch));
+        if let Some(Restore { launch, adopted }) = restore {
+            self.keep(launch, Begin::Adopted(adopted));
+        }
+        if adopts {
+            self.stop_leftover(&leftover).await;
+        }
+        if let Err(error) = self.sweep_task_logs() {
+            tracing::warn!(app = %self.name, %error, "could not remove the logs of tasks");
+        }
+        if let Some(interrupted) = interrupted
+            && let Err(error) = self.settle(interrupted, launch).await
+        {
+            tracing::error!(app = %self.name, error = %error.report(), "could not settle the interrupted operation");
+        }
+    }
+
+    fn interrupted(&self, current: Option<ReleaseId>) -> Result<Option<Interrupted>, StepError> {
+        let Some(record) =
+            history::read_last(&self.dirs.history())?.filter(|record| !record.is_ended())
+        else {
+            return Ok(None);
+        };
+        let Event::Started {
+            operation,
+            release,
+            previous,
+            ..
+        } = &record.events[0].event
+        else {
+            return Ok(None);
+        };
+        let parse = |text: &str| {
+            text.parse::<ReleaseId>()
+                .map_err(|source| StateError::damaged(&record.path, source))
+        };
+        let (kind, release) = (*operation, parse(release)?);
+        let previous = previous.as_deref().map(parse).transpose()?;
+        let committed = match kind {
+            Kind::Restart => self.desired.operation.as_ref() == Some(&record.id),
+            _ => current == Some(release),
+        };
+        Ok(Some(Interrupted {
+            record,
+            kind,
+            release,
+            previous,
+            committed,
+        }))
+    }
+
+    /// Whether an instance that outlived the last daemon is one of those that should serve.
+    fn is_wanted(&self, instance: &Instance, current: ReleaseId) -> bool {
+        match Owner::of(instance) {
+            Some(Owner::Release {
+                release, operation, ..
+            }) => release == current.to_string() && Some(operation) == self.desired.operation,
+            _ => false,
+        }
+    }
+
+    async fn restore(
+        &self,
+        release: ReleaseId,
+        manifest: Arc<Manifest>,
+        kept: Vec<Instance>,
+    ) -> Result<Restore, StepError> {
+        let operation = self
+            .desired
+            .operation
+            .clone()
+            .unwrap_or_else(|| release.to_string());
+        let launch = self
+            .launch(release, manifest, &operation, self.desired.secrets)
+            .await?;
+        let mut adopted = Vec::new();
+        for instance in kept {
+            // An instance without a port can't be routed to: it is none of ours.
+            let Some(port) = instance.port else { continue };
+            let lease = self.stack.ports.adopt(port);
+            adopted.push(Running { instance, lease });
+        }
+        match &self.stack.park {
+            Some(park) => {
+                park.park(&launch.route_id(), launch.hosts(), ParkLimits::default())
+                    .await
+            }
+            None => self.stack.router.apply(launch.route(&adopted)).await,
+        }
+        .map(drop_replaced)
+        .map_err(StepError::Route)?;
+        self.shared
+            .set_instances(&launch, &adopted, crate::shared::Health::Starting);
+        Ok(Restore { launch, adopted })
+    }
+
+    /// Ends what an operation failed to end: every process of the app but those that should serve `current`.
+    pub(crate) async fn sweep(&self, current: Option<ReleaseId>) {
+        let alive = match self.stack.supervisor.list().await {
+            Ok(alive) => alive,
+            Err(error) => {
+                return tracing::error!(app = %self.name, %error, "could not list the instances");
+            }
+        };
+        let is_own =
+            |one: &Instance| Owner::of(one).is_some_and(|owner| owner.app() == self.name.as_str());
+        let is_wanted =
+            |one: &Instance| current.is_some_and(|current| self.is_wanted(one, current));
+        let leftover: Vec<_> = alive
+            .into_iter()
+            .filter(|one| is_own(one) && !is_wanted(one))
+            .collect();
+        self.stop_leftover(&leftover).await;
+    }
+
+    /// Removes the logs of tasks that the last daemon did not see the end of: the tasks are gone by now.
+    fn sweep_task_logs(&self) -> Result<(), StateError> {
+        let logs = self.dirs.logs();
+        let entries = match std::fs::read_dir(&logs) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(StateError::at(&logs))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(StateError::at(&logs))?.path();
+            if path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+            {
+                std::fs::remove_file(&path).map_err(StateError::at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends processes that nothing routes to: the proxy that did ended with the last daemon.
+    async fn stop_leftover(&self, leftover: &[Instance]) {
+        let stops = leftover.iter().map(|instance| async move {
+            tracing::info!(app = %self.name, instance = %instance.id, "stopping a leftover");
+            let (how, id) = (self.how_to_stop(instance), instance.id.clone());
+            if let Err(error) = launch::stop(&*self.stack.supervisor, [id], how, StopPermit::Recovered).await {
+                tracing::error!(app = %self.name, error = %error.report(), "could not stop a leftover");
+            }
+        });
+        futures::future::join_all(stops).await;
+    }
+
+    /// A task is killed; an instance is stopped as its own manifest says.
+    fn how_to_stop(&self, instance: &Instance) -> Stop {
+        let Some(Owner::Release { release, .. }) = Owner::of(instance) else {
+            return Stop::now();
+        };
+        let manifest = release
+            .parse()
+            .ok()
+            .and_then(|release| Meta::read_manifest(&self.dirs, release).ok());
+        manifest
+            .as_ref()
+            .map(launch::how_to_stop)
+            .unwrap_or_default()
+    }
+
+    /// Finishes an operation that had committed, or undoes one that had not, and records its end.
+    async fn settle(
+        &mut self,
+        interrupted: Interrupted,
+        launch: Option<Arc<Launch>>,
+    ) -> Result<(), StepError> {
+        let Interrupted {
+            record: found,
+            kind,
+            release,
+            previous,
+            committed,
+        } = interrupted;
+        let mut journal = Journal::reopen(&found, Arc::clone(&self.stack.clock)).await?;
+        let started = found.events[0].time;
+        let terminal = if committed {
+            self.desired.write(&self.dirs.desired())?;
+            if let Some(launch) = launch {
+                self.finish(&found, &mut journal, &launch, previous).await;
+            }
+            let ms = self.since(started);
+            Event::Succeeded {
+                release: release.to_string(),
+                ms,
+                recovered: true,
+            }
+        } else {
+            let step = last_begun(&found);
+            if kind == Kind::Deploy {
+                self.store(None)?
+                    .remove(release)
+                    .await
+                    .map_err(StepError::Store)?;
+                Meta::remove(&self.dirs, release)?;
+            }
+            let serving = match &self.keeper {
+                Some(keeper) => Serving::Previous {
+                    release: keeper.launch.release.id.to_string(),
+                },
+                None => Serving::Nothing,
+            };
+            let message =
+                "the daemon was interrupted, and undid the operation when it was started again";
+            let error = Report {
+                message: message.to_owned(),
+                causes: vec![],
+                hint: None,
+                output: vec![],
+            };
+            Event::Failed {
+                step,
+                error,
+                ms: self.since(started),
+                serving,
+            }
+        };
+        record(&mut journal, terminal, Durability::Synced).await;
+        Ok(())
+    }
+
+    /// Steps 4j to 4m of an operation whose commit survived: the old instances are stopped already.
+    async fn finish(
+        &self,
+        found: &Record,
+        journal: &mut Journal,
+        launch: &Arc<Launch>,
+        previous: Option<ReleaseId>,
+    ) {
+        if let Err(error) = self.write_derived(launch) {
+            tracing::error!(app = %self.name, %error, "could not write app.toml");
+        }
+        let planned = match &found.events[0].event {
+            Event::Started { steps, .. } => steps.clone(),
+            _ => Vec::new(),
+        };
+        if planned.contains(&Step::PostDeploy) && !found.has_begun(Step::PostDeploy) {
+            self.post_deploy(journal, launch).await;
+        }
+        if planned.contains(&Step::Cleanup) {
+            let protected: Vec<_> = previous.into_iter().chain([launch.release.id]).collect();
+            if let Err(error) = self
+                .cleanup(launch.manifest.deploy.keep_releases, &protected)
+                .await
+            {
+                tracing::error!(app = %self.name, error = %error.report(), "could not remove old releases");
+            }
+        }
+    }
+
+    /// The hook that the crash cut off before it began. Its failure is recorded, like that of any other.
+    async fn post_deploy(&self, journal: &mut Journal, launch: &Arc<Launch>) {
+        let deploy = &launch.manifest.deploy;
+        let Some(command) = &deploy.post_deploy else {
+            return;
+        };
+        let (step, hook) = (Step::PostDeploy, Hook::PostDeploy);
+        if let Err(error) = journal
+            .append(Event::StepStarted { step }, Durability::Synced)
+            .await
+        {
+            // At most once: without the intent on disk it must not run.
+            tracing::error!(app = %self.name, %error, "could not record that post_deploy begins");
+            return;
+        }
+        let began = std::time::Instant::now();
+        let port = self.shared.status(self.stack.clock.now()).port.unwrap_or(0);
+        let mut lines = Vec::new();
+        let result = match Task::start(launch, hook.as_str(), command, port).await {
+            Err(source) => Err(StepError::HookStart { hook, source }),
+            Ok(mut task) => {
+                let on_line = |stream, line| lines.push(Event::HookPrinted { hook, stream, line });
+                match tokio::time::timeout(deploy.hook_timeout, task.run(on_line)).await {
+                    Ok(status) if status.success() => Ok(()),
+                    Ok(status) => Err(StepError::Hook {
+                        hook,
+                        status,
+                        output: Vec::new(),
+                    }),
+                    Err(_) => {
+                        task.kill().await;
+                        Err(StepError::HookTimedOut {
+                            hook,
+                            limit: deploy.hook_timeout,
+                            output: Vec::new(),
+                        })
+                    }
+                }
+            }
+        };
+        for line in lines {
+            record(journal, line, Durability::Written).await;
+        }
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ended = match result {
+            Ok(()) => Event::StepFinished { step, ms },
+            Err(error) => Event::StepFailed {
+                step,
+                ms,
+                error: error.report(),
+            },
+        };
+        record(journal, ended, Durability::Written).await;
+    }
+
+    fn since(&self, started: jiff::Timestamp) -> u64 {
+        u64::try_from(self.stack.clock.now().duration_since(started).as_millis()).unwrap_or(0)
+    }
+
+    /// Removes what is on disk of the app: all of it, or all but its data, secrets and history.
+    pub(crate) fn delete(&mut self, removing: Removing) -> Result<(), StateError> {
+        self.shared.forget_store();
+        let root = self.dirs.root();
+        let remove = |path: &std::path::Path| {
+            crate::durable::remove_tree(path).map_err(StateError::at(path))
+        };
+        match removing {
+            Removing::Purge => remove(root)?,
+            Removing::Keep => {
+                // The link first: without it nothing of the app is ever started again.
+                for file in [root.join("current"), self.dirs.derived()] {
+                    match std::fs::remove_file(&file) {
+                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(StateError::Io {
+                                path: file,
+                                source: error,
+                            });
+                        }
+                        _ => {}
+                    }
+                }
+                remove(&root.join("releases"))?;
+                remove(&self.dirs.metas())?;
+                remove(&self.dirs.logs())?;
+                std::fs::remove_file(self.dirs.desired())
+                    .map_err(StateError::at(&self.dirs.desired()))?;
+            }
+        }
+        self.desired = crate::desired::Desired::default();
+        self.shared.set_exists(false);
+        Ok(())
+    }
+}
+
+/// At the daemon's start the table is empty: what an apply or a park replaces is nothing that a request uses.
+fn drop_replaced(replaced: Option<vela_proxy::Replaced>) {
+    if let Some(replaced) = replaced {
+        tracing::warn!(route = %replaced.route(), "a route stood in the table before the start");
+    }
+}
+
+fn last_begun(record: &Record) -> Option<Step> {
+    record
+        .events
+        .iter()
+        .rev()
+        .find_map(|envelope| match envelope.event {
+            Event::StepStarted { step } => Some(step),
+            _ => None,
+        })
+}

@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use thiserror::Error;
+use vela_health::{InvalidHttpProbe, ProbeError};
+use vela_protocol::{Hook, Report};
+use vela_proxy::RouteError;
+use vela_release::{EntrypointError, ReleaseError};
+use vela_services::ServiceError;
+use vela_supervisor::{ExitStatus, SupervisorError};
+
+use crate::env::UnsetSecret;
+use crate::error::StateError;
+use crate::task::TaskError;
+
+/// Why a step failed.
+#[derive(Debug, Error)]
+pub(crate) enum StepError {
+    #[error("the operation was cancelled")]
+    Cancelled,
+    #[error("the release could not be stored")]
+    Store(#[source] ReleaseError),
+    #[error("the release has no usable entrypoint")]
+    Entrypoint(#[source] EntrypointError),
+    #[error("the state of the app could not be written")]
+    State(#[from] StateError),
+    #[error("the app's user could not be had")]
+    User(#[source] vela_supervisor::users::UserError),
+    #[error("the app's data directory could not be prepared")]
+    DataDir(#[source] StateError),
+    #[error("the environment could not be built")]
+    Env(#[from] UnsetSecret),
+    #[error("the service `{kind}` could not be provisioned")]
+    Service {
+        kind: &'static str,
+        #[source]
+        source: ServiceError,
+    },
+    #[error("this server provisions no `{kind}`")]
+    NoProvisioner { kind: &'static str },
+    #[error("no port could be reserved")]
+    Port(#[source] vela_supervisor::PortsError),
+    #[error("the instance could not be started")]
+    Start(#[source] SupervisorError),
+    #[error("the instance could not be stopped")]
+    Stop(#[source] SupervisorError),
+    #[error("the instance {exit} before it was healthy", exit = .status)]
+    Exited {
+        status: ExitStatus,
+        output: Vec<String>,
+    },
+    #[error("the instance {exit} before the traffic was switched", exit = .status)]
+    Died {
+        status: ExitStatus,
+        output: Vec<String>,
+    },
+    #[error("the instance was not healthy after {attempts} attempts in {:.1} s", after.as_secs_f64())]
+    Unhealthy {
+        attempts: u32,
+        after: Duration,
+        #[source]
+        last: ProbeError,
+        output: Vec<String>,
+    },
+    #[error("the health probe is not one")]
+    Probe(#[from] InvalidHttpProbe),
+    #[error("other processes listen on each port that the instance was given (last {port}{})", pid.map(|pid| format!(", process {pid}")).unwrap_or_default())]
+    PortTaken { port: u16, pid: Option<u32> },
+    #[error("the hook {hook} {status}")]
+    Hook {
+        hook: Hook,
+        status: ExitStatus,
+        output: Vec<String>,
+    },
+    #[error("the hook {hook} did not end within {} s", limit.as_secs())]
+    HookTimedOut {
+        hook: Hook,
+        limit: Duration,
+        output: Vec<String>,
+    },
+    #[error("the hook {hook} could not be started")]
+    HookStart {
+        hook: Hook,
+        #[source]
+        source: TaskError,
+    },
+    #[error("the route could not be changed")]
+    Route(#[source] RouteError),
+    #[cfg(feature = "test-util")]
+    #[error(transparent)]
+    Injected(#[from] crate::failpoint::Injected),
+}
+
+impl StepError {
+    /// The error as events carry it.
+    pub(crate) fn report(&self) -> Report {
+        let mut report = Report::of(self).with_hint(self.hint());
+        report.output = match self {
+            StepError::Exited { output, .. }
+            | StepError::Died { output, .. }
+            | StepError::Unhealthy { output, .. }
+            | StepError::Hook { output, .. }
+            | StepError::HookTimedOut { output, .. } => output.clone(),
+            _ => Vec::new(),
+        };
+        report
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            StepError::Store(source) => source.hint(),
+            StepError::Entrypoint(source) => source.hint(),
+            StepError::Start(source) => source.hint(),
+            StepError::Service { source, .. } => source.hint(),
+            StepError::Env(UnsetSecret { secret, .. }) => {
+                Some(format!("set it with `vela secret set {secret}`"))
+            }
+            StepError::Unhealthy {
+                last: ProbeError::Connect { .. },
+                ..
+            } => Some(
+                "the app must listen on the port in $PORT, on 127.0.0.1 or on every address"
+                    .to_owned(),
+            ),
+            StepError::Unhealthy { last, .. } => last.hint(),
+            StepError::HookTimedOut { .. } => {
+                Some("raise `hook_timeout` in [deploy], or make the hook faster".to_owned())
+            }
+            StepError::PortTaken { .. } => {
+                Some("free ports of the range in server.toml, or choose another range".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use vela_protocol::Stream;
+use vela_supervisor::logs::{self, LogLine, LogStream};
+use vela_supervisor::{
+    ExitStatus, InstanceEvent, InstanceId, InstanceSpec, LogSpec, Stop, SupervisorError,
+};
+
+use crate::launch::{Launch, next_exit};
+use crate::owner::Owner;
+use crate::step_error::StepError;
+
+/// A command of the user's that runs to its end: a hook, or an exec probe. It runs under the supervisor, as the
+/// app's user, with the app's environment, in the release directory, so that a restarted daemon finds and ends it.
+///
+/// Dropped before its end, it is killed with everything that it started.
+pub(crate) struct Task {
+    launch: Arc<Launch>,
+    id: InstanceId,
+    log: PathBuf,
+    lines: BoxStream<'static, io::Result<LogLine>>,
+    events: Option<BoxStream<'static, InstanceEvent>>,
+    ended: bool,
+}
+
+impl Task {
+    /// Starts `command` in a shell. `name` tells its log apart while it runs.
+    pub(crate) async fn start(
+        launch: &Arc<Launch>,
+        name: &str,
+        command: &str,
+        port: u16,
+    ) -> Result<Task, TaskError> {
+        let id = InstanceId::random();
+        let log = launch.dirs.logs().join(format!(".{name}.{id}.log"));
+        // Before the start, so that not a line and not the end is missed.
+        let lines = logs::follow(&log).map_err(|source| TaskError::Log {
+            path: log.clone(),
+            source,
+        })?;
+        let events = launch.stack.supervisor.watch();
+        let owner = Owner::Task {
+            app: launch.app.to_string(),
+            operation: launch.operation.clone(),
+        };
+        let spec = InstanceSpec {
+            labels: owner.labels(),
+            // The user's own shell string: nothing is interpolated into it, and it sees the environment.
+            args: vec!["-c".to_owned(), command.to_owned()],
+            cwd: launch.release.path.clone(),
+            env: launch
+                .env(&id, port)
+                .await
+                .map_err(|error| TaskError::Env(Box::new(error)))?,
+            user: launch.user.clone(),
+            log: LogSpec {
+                keep: 0,
+                max_bytes: u64::MAX,
+                ..LogSpec::new(&log)
+            },
+            ..InstanceSpec::new(id.clone(), "/bin/sh")
+        };
+        launch
+            .stack
+            .supervisor
+            .start(spec)
+            .await
+            .map_err(TaskError::Start)?;
+        Ok(Task {
+            launch: Arc::clone(launch),
+            id,
+            log,
+            lines,
+            events: Some(events),
+            ended: false,
+        })
+    }
+
+    /// Waits for the end, and hands over each line as it is written.
+    pub(crate) async fn run(
+        &mut self,
+        mut on_line: impl FnMut(Stream, String) + Send,
+    ) -> ExitStatus {
+        let Some(mut events) = self.events.take() else {
+            return ExitStatus::Unknown;
+        };
+        let id = self.id.clone();
+        let mut exit = std::pin::pin!(next_exit(&mut events, move |ended| *ended == id));
+        let status = loop {
+            tokio::select! {
+                (_, exit) = &mut exit => break exit.status,
+                Some(Ok(line)) = self.lines.next() => on_line(stream(line.stream), line.text),
+            }
+        };
+        self.ended = true;
+        // The log is complete when the end is reported, so what can be read at once is all there is.
+        while let Some(Some(Ok(line))) = self.lines.next().now_or_never() {
+            on_line(stream(line.stream), line.text);
+        }
+        status
+    }
+
+    /// Kills it with everything that it started, and waits until all of it is gone.
+    pub(crate) async fn kill(&mut self) {
+        match self
+            .launch
+            .stack
+            .supervisor
+            .stop(&self.id, &Stop::now())
+            .await
+        {
+            Ok(_) => self.ended = true,
+            Err(error) => tracing::warn!(instance = %self.id, %error, "could not kill a task"),
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let (supervisor, id, log) = (
+            Arc::clone(&self.launch.stack.supervisor),
+            self.id.clone(),
+            self.log.clone(),
+        );
+        let ended = self.ended;
+        tokio::spawn(async move {
+            if !ended && let Err(error) = supervisor.stop(&id, &Stop::now()).await {
+                tracing::warn!(instance = %id, %error, "could not stop a task");
+            }
+            if let Err(error) = std::fs::remove_file(&log)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(log = %log.display(), %error, "could not remove the log of a task");
+            }
+        });
+    }
+}
+
+/// Why a task could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TaskError {
+    #[error("the environment could not be built")]
+    Env(#[source] Box<StepError>),
+    #[error("its log {} could not be followed", path.display())]
+    Log {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the shell could not be started")]
+    Start(#[source] SupervisorError),
+}
+
+pub(crate) fn stream(stream: LogStream) -> Stream {
+    match stream {
+        LogStream::Out => Stream::Stdout,
+        LogStream::Err => Stream::Stderr,
+    }
+}
