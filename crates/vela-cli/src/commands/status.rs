@@ -1,0 +1,173 @@
+use vela_protocol::AppStatus;
+
+use crate::args::App;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render::{date, plural, printable, table, uptime};
+
+/// One app; or all of them where nothing says which.
+pub(crate) async fn run(context: &Context, args: App) -> Result<(), Failure> {
+    if args.app.is_none() && context.manifest_if_any()?.is_none() {
+        return super::apps::run(context).await;
+    }
+    let (app, client) = context.target(args.app)?;
+    let status = client.status(app.as_str()).await?;
+    match context.screen.is_json() {
+        true => context.screen.json(&[status]),
+        false => context.screen.result(&details(&status)),
+    }
+}
+
+/// A line an app.
+pub(crate) fn apps_table(apps: &[AppStatus]) -> String {
+    table(
+        [
+            "name", "domain", "release", "state", "health", "pid", "port", "uptime",
+        ],
+        apps.iter().map(|app| {
+            [
+                app.name.clone(),
+                app.domain.clone().unwrap_or_default(),
+                app.release.clone().unwrap_or_default(),
+                app.state.as_str().to_owned(),
+                app.health.clone().unwrap_or_default(),
+                app.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+                app.port.map(|port| port.to_string()).unwrap_or_default(),
+                app.uptime_seconds.map(uptime).unwrap_or_default(),
+            ]
+        }),
+    )
+}
+
+/// A line a fact.
+fn details(app: &AppStatus) -> String {
+    let hosts: Vec<&str> = app
+        .domain
+        .iter()
+        .chain(&app.aliases)
+        .map(String::as_str)
+        .collect();
+    let instances = app.instances.iter().map(|instance| {
+        let port = instance
+            .port
+            .map(|port| format!(", port {port}"))
+            .unwrap_or_default();
+        format!(
+            "{} of {}: pid {}{port}, since {}",
+            instance.instance,
+            instance.release,
+            instance.pid,
+            date(instance.since)
+        )
+    });
+    let deploying = app.deploying.as_ref().map(|busy| {
+        let step = busy
+            .step
+            .map(|step| format!(", at {step}"))
+            .unwrap_or_default();
+        format!(
+            "{} by {} since {}{step}",
+            busy.operation.as_str(),
+            busy.by,
+            date(busy.since)
+        )
+    });
+    let restarts = match app.restarts {
+        0 => None,
+        count => Some(format!("{} after a crash", plural(count, "restart"))),
+    };
+    let facts = [
+        ("app", Some(app.name.clone())),
+        (
+            "hosts",
+            Some(hosts.join(", ")).filter(|hosts| !hosts.is_empty()),
+        ),
+        ("state", Some(app.state.as_str().to_owned())),
+        ("health", app.health.clone()),
+        ("release", app.release.clone()),
+        ("strategy", app.strategy.clone()),
+        ("uptime", app.uptime_seconds.map(uptime)),
+        ("restarts", restarts),
+        ("busy", deploying),
+    ];
+    facts
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .chain(instances.map(|text| ("instance", text)))
+        .map(|(name, value)| format!("{name:<9} {}", printable(&value)))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use vela_protocol::{AppState, InProgress, InstanceStatus, Operation, Step, Who};
+
+    use super::*;
+
+    fn app() -> AppStatus {
+        AppStatus {
+            name: "blog".into(),
+            domain: Some("blog.example".into()),
+            aliases: vec!["www.blog.example".into()],
+            release: Some("20260305-143022".into()),
+            strategy: Some("blue-green".into()),
+            state: AppState::Running,
+            pid: Some(71),
+            port: Some(10_023),
+            uptime_seconds: Some(302),
+            health: Some("healthy".into()),
+            restarts: 0,
+            instances: vec![InstanceStatus {
+                instance: "k3v9".into(),
+                release: "20260305-143022".into(),
+                pid: 71,
+                port: Some(10_023),
+                since: "2026-03-05T14:30:22Z".parse().unwrap(),
+            }],
+            deploying: None,
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_an_app() {
+        assert_eq!(
+            apps_table(&[app()]),
+            "NAME  DOMAIN        RELEASE          STATE    HEALTH   PID  PORT   UPTIME\n\
+             blog  blog.example  20260305-143022  running  healthy  71   10023  5m 2s"
+        );
+    }
+
+    #[test]
+    fn the_details_say_who_deploys_and_since_when() {
+        let mut app = app();
+        app.deploying = Some(InProgress {
+            deploy: uuid::Uuid::nil(),
+            operation: Operation::Deploy,
+            by: Who {
+                uid: Some(0),
+                user: "root".into(),
+                client: Some("alice@laptop".into()),
+            },
+            since: "2026-03-05T15:00:00Z".parse().unwrap(),
+            step: Some(Step::Drain),
+        });
+        let text = details(&app);
+        assert!(
+            text.contains(
+                "busy      deploy by root (alice@laptop) since 2026-03-05 15:00:00Z, at drain"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("hosts     blog.example, www.blog.example"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(
+                "instance  k3v9 of 20260305-143022: pid 71, port 10023, since 2026-03-05 14:30:22Z"
+            ),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,168 @@
+use std::fs::DirBuilder;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
+use vela_manifest::ServerConfig;
+use vela_proxy::Proxy;
+use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
+
+use super::listeners::addresses;
+use crate::accounts;
+use crate::failure::Failure;
+
+/// The group that may use the socket of a daemon that runs as root.
+const GROUP: &str = "vela";
+
+/// `server.toml` with its gaps filled in, by who the daemon runs as.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) data_dir: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) group: Option<String>,
+    pub(super) addresses: Vec<SocketAddr>,
+    /// What the configuration asks for in vain, to be logged.
+    pub(super) ignored: Vec<String>,
+    isolate: bool,
+    ports: std::ops::RangeInclusive<u16>,
+}
+
+impl Settings {
+    /// The configuration that was named, else the usual one if it is there, else none.
+    pub(super) fn load(named: Option<&Path>) -> Result<Settings, Failure> {
+        let root = rustix::process::geteuid().is_root();
+        let usual = || match root {
+            true => Some(PathBuf::from("/etc/vela/server.toml")),
+            false => user_dir("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("server.toml")),
+        };
+        let file = match named {
+            Some(file) => Some(file.to_owned()),
+            None => usual().filter(|file| file.exists()),
+        };
+        let config = match &file {
+            Some(file) => ServerConfig::load(file)?,
+            None => ServerConfig::default(),
+        };
+        Settings::new(config, root)
+    }
+
+    fn new(config: ServerConfig, root: bool) -> Result<Settings, Failure> {
+        let ignored = config
+            .not_yet_supported()
+            .iter()
+            .map(|key| format!("server.toml: {key}"))
+            .collect();
+        if config.apps.isolate == Some(true) && !root {
+            return Err(Failure::new(
+                "`isolate = true` needs root: only root can run apps as other users",
+            )
+            .with_hint("remove it from [apps] of server.toml, or run the daemon as root"));
+        }
+        let data_dir = match (&config.data_dir, root) {
+            (Some(dir), _) => dir.clone(),
+            (None, true) => PathBuf::from("/var/vela"),
+            (None, false) => user_dir("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
+                Failure::new("there is no HOME to keep the daemon's state in")
+                    .with_hint("set `data_dir` in server.toml")
+            })?,
+        };
+        let http_port = config
+            .proxy
+            .http_port
+            .unwrap_or(if root { 80 } else { 8080 });
+        Ok(Settings {
+            socket: config.socket.unwrap_or_else(vela_control::default_socket),
+            // Without it, as before `vela setup`, the socket is root's alone.
+            group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
+            addresses: addresses(&config.proxy.bind, http_port),
+            ignored,
+            isolate: config.apps.isolate.unwrap_or(root),
+            ports: config.apps.ports(),
+            data_dir,
+        })
+    }
+
+    /// What the engine works with. Finds the processes that outlived the last daemon.
+    pub(super) async fn stack(&self, proxy: Proxy) -> Result<Stack, OpenError> {
+        let dirs = Dirs::new(&self.data_dir);
+        // Before the supervisor makes it for itself alone: an app's user has to pass through it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.data_dir)
+            .map_err(|source| {
+                let path = self.data_dir.clone();
+                OpenError::State(StateError::Io { path, source })
+            })?;
+        let supervisor = ShimSupervisor::open(dirs.run(), ShimCommand::this_program(["shim"]))
+            .await
+            .map_err(|error| match error {
+                SupervisorError::RunDirInUse { .. } => self.locked(&dirs),
+                error => OpenError::Adopt(error),
+            })?;
+        let ports = Ports::new(self.ports.clone());
+        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy);
+        #[cfg(feature = "failpoints")]
+        let stack = Stack {
+            failpoints: vela_deploy::failpoint::from_env(),
+            ..stack
+        };
+        Ok(match self.isolate {
+            true => Stack {
+                users: Arc::new(SystemUsers),
+                ..stack
+            },
+            false => stack,
+        })
+    }
+
+    /// The same error as the engine's own: the other daemon holds its lock too, and wrote its pid there.
+    fn locked(&self, dirs: &Dirs) -> OpenError {
+        OpenError::Locked {
+            data_dir: self.data_dir.clone(),
+            pid: std::fs::read_to_string(dirs.lock())
+                .ok()
+                .and_then(|text| text.trim().parse().ok()),
+        }
+    }
+}
+
+/// Vela's directory in one of the user's.
+fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(below_home)))
+        .map(|dir| dir.join("vela"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_the_daemon_runs_as_fills_the_gaps() {
+        let root = Settings::new(ServerConfig::default(), true).unwrap();
+        assert_eq!(root.data_dir, Path::new("/var/vela"));
+        assert_eq!(root.addresses[0].port(), 80);
+        assert!(root.isolate);
+        let user = Settings::new(ServerConfig::default(), false).unwrap();
+        assert!(user.data_dir.ends_with("vela"));
+        assert_eq!(user.addresses[0].port(), 8080);
+        assert!(!user.isolate);
+        assert_eq!(user.group, None);
+    }
+
+    #[test]
+    fn the_file_wins() {
+        let text = "data_dir = \"/srv/vela\"\nsocket = \"/srv/vela.sock\"\n[proxy]\nbind = \"127.0.0.1\"\nhttp_port = 0\n[apps]\nisolate = false\n";
+        let config = ServerConfig::parse("server.toml", text).unwrap();
+        let settings = Settings::new(config, true).unwrap();
+        assert_eq!(settings.data_dir, Path::new("/srv/vela"));
+        assert_eq!(settings.socket, Path::new("/srv/vela.sock"));
+        assert_eq!(settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+        assert!(!settings.isolate);
+    }
+}

@@ -1,0 +1,49 @@
+/// Where the binary is installed.
+pub(super) const PROGRAM: &str = "/usr/local/bin/vela";
+
+/// The configuration that setup writes when there is none.
+pub(super) const SERVER_TOML: &str = "\
+# The configuration of the Vela daemon. What is commented out is the default.
+
+# data_dir = \"/var/vela\"
+# socket = \"/run/vela/vela.sock\"
+
+[proxy]
+# bind = [\"0.0.0.0\", \"::\"]
+# http_port = 80
+
+[apps]
+# Each app runs as a system user of its own.
+# isolate = true
+# first_port = 10000
+# last_port = 20000
+";
+
+/// The systemd unit.
+///
+/// `KillMode=process` and `Delegate=yes` let the apps outlive the daemon, the fd store keeps the listeners bound over a
+/// restart, `OOMPolicy=continue` keeps one app's memory from ending all of them, and a start that takes long because many
+/// apps are restored is not taken for a hang: the daemon is ready before they are.
+pub(super) const UNIT: &str = "\
+[Unit]
+Description=Vela, zero-downtime deploys
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=notify
+ExecStart=/usr/local/bin/vela serve --config /etc/vela/server.toml
+Restart=always
+RestartSec=100ms
+KillMode=process
+Delegate=yes
+FileDescriptorStoreMax=64
+RuntimeDirectory=vela
+RuntimeDirectoryPreserve=yes
+LimitNOFILE=524288
+TasksMax=infinity
+OOMPolicy=continue
+
+[Install]
+WantedBy=multi-user.target
+";
