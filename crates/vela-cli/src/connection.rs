@@ -6,6 +6,7 @@ use dialoguer::{Confirm, Password};
 use secrecy::SecretString;
 use vela_control::{Ask, Client, ClientError, HostKey, NeverAsk, ServerAddress, SshOptions};
 
+use crate::commands::identity;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -22,7 +23,11 @@ pub(crate) fn client(server: &ServerAddress) -> Client {
         true => Arc::new(Prompt),
         false => Arc::new(NeverAsk),
     };
-    Client::new(server.transport(options, ask))
+    let client = Client::new(server.transport(options, ask));
+    match identity::client() {
+        Some(name) => client.with_name(&name),
+        None => client,
+    }
 }
 
 impl From<ClientError> for Failure {

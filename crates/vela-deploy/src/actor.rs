@@ -145,6 +145,9 @@ async fn operate(
     let deploy = request.deploy;
     match Operation::begin(app, request, claim).await {
         Err(error) => {
+            // What it had claimed: nothing of it will serve.
+            let hosts = app.current_hosts().await;
+            app.hosts.keep_only(&app.name, &hosts);
             let error = app.cannot(error);
             answer(reply, Err(error));
         }

@@ -134,6 +134,7 @@ impl Engine {
         if let Some(events) = self.known(&name, request.deploy)? {
             return Ok(events);
         }
+        let who = who_is(who, request.client);
         let claim = self.claim(&name, &handle, Kind::Rollback, request.deploy, &who)?;
         let release = rollback_target(&name, &handle, request.to.as_deref()).await?;
         let dirs = self.inner.stack.dirs.app(&name);
@@ -149,7 +150,7 @@ impl Engine {
             claim,
             Request {
                 deploy: request.deploy,
-                who: who_is(who, request.client),
+                who,
                 manifest,
                 secrets,
                 what,
@@ -173,6 +174,7 @@ impl Engine {
         if let Some(events) = self.known(&name, request.deploy)? {
             return Ok(events);
         }
+        let who = who_is(who, request.client);
         let claim = self.claim(&name, &handle, Kind::Restart, request.deploy, &who)?;
         let releases = list_releases(&handle).await?;
         let release = releases.current.ok_or_else(|| EngineError::NoRelease {
@@ -188,7 +190,7 @@ impl Engine {
             claim,
             Request {
                 deploy: request.deploy,
-                who: who_is(who, request.client),
+                who,
                 manifest,
                 secrets,
                 what,
@@ -535,6 +537,7 @@ impl Engine {
             Some(handle) => handle,
             None => self.spawn(name.clone(), None).0,
         };
+        let who = who_is(who, request.client.clone());
         let claim = self.claim(&name, &handle, Kind::Deploy, request.deploy, &who)?;
         let secrets = self.secrets(&name).newest()?;
         let what = What::Deploy {
@@ -546,7 +549,6 @@ impl Engine {
             git: request.git.clone(),
             message: request.message.clone(),
         };
-        let who = who_is(who, request.client.clone());
         let request_of = Request {
             deploy: request.deploy,
             who,
@@ -743,8 +745,8 @@ async fn rollback_target(
 }
 
 fn replay(record: history::Record, from: u64) -> Events {
-    let from = usize::try_from(from).unwrap_or(usize::MAX);
-    stream::iter(record.events.into_iter().skip(from)).boxed()
+    let events = record.events.into_iter();
+    stream::iter(events.skip_while(move |envelope| envelope.seq < from)).boxed()
 }
 
 fn who_is(who: Who, client: Option<String>) -> Who {

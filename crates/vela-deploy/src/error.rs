@@ -321,7 +321,7 @@ impl EngineError {
             EngineError::NoSuchApp { .. } => "`vela apps` lists the apps of the server".to_owned(),
             EngineError::NotYetDeployable { why, .. } => why.clone(),
             EngineError::UnsetSecret { secret, app, .. } => {
-                format!("set it with `vela secret set {app} {secret}`")
+                format!("set it with `vela secret set --app {app} {secret}`")
             }
             EngineError::SecretName { .. } => {
                 "a name has letters, digits and `_`, starts with no digit, and is not PORT or VELA_*".to_owned()

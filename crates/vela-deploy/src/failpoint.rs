@@ -3,7 +3,7 @@
 //! Without the feature `test-util` nothing can be armed, and a point is nothing.
 
 #[cfg(feature = "test-util")]
-pub use armed::{Failpoints, Injected, from_env};
+pub use armed::{Failpoints, Injected, Serves, from_env, serves_after};
 
 /// Where in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +53,38 @@ mod armed {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
     #[error("a failure injected by a test")]
     pub struct Injected;
+
+    /// Which release must serve after a deploy failed, or its daemon died, at a point.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Serves {
+        /// The one from before: the deploy was undone.
+        Old,
+        /// The new one: the deploy had committed, and was finished.
+        New,
+    }
+
+    /// What must serve after `step` failed at `moment`; nothing where a deploy with every hook, but no services, does
+    /// not take the step. A step that is not listed here is one whose failure nobody has thought about.
+    ///
+    /// # Panics
+    /// For a step that is not listed.
+    pub fn serves_after(step: Step, moment: Moment, sequential: bool) -> Option<Serves> {
+        match step {
+            Step::Unpack
+            | Step::Register
+            | Step::PreStart
+            | Step::Start
+            | Step::Health
+            | Step::PreSwitch
+            | Step::Switch => Some(Serves::Old),
+            Step::Provision => None,
+            Step::Park | Step::StopFirst => sequential.then_some(Serves::Old),
+            Step::Commit if moment == Moment::Before => Some(Serves::Old),
+            Step::Commit | Step::PostDeploy | Step::Cleanup => Some(Serves::New),
+            Step::Drain | Step::Stop => (!sequential).then_some(Serves::New),
+            other => panic!("what must serve when {other} fails?"),
+        }
+    }
 
     /// The failpoint that the environment asks for: `VELA_FAILPOINT=<step>:<moment>:<error|kill>`, such as
     /// `switch:inside:kill`. A point that is hit leaves the file `VELA_FAILPOINT_HIT`, so that a test sees that it was;

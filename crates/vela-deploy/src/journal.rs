@@ -31,6 +31,8 @@ pub(crate) enum Durability {
 pub(crate) struct Journal {
     file: tokio::fs::File,
     path: PathBuf,
+    /// How long the file is up to its last whole line.
+    whole_bytes: u64,
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
 }
@@ -56,6 +58,7 @@ impl Journal {
         Ok(Journal {
             file,
             path,
+            whole_bytes: 0,
             feed: Arc::new(Feed::new(deploy)),
             clock,
         })
@@ -84,6 +87,7 @@ impl Journal {
         Ok(Journal {
             file,
             path: record.path.clone(),
+            whole_bytes: record.whole_bytes,
             feed: Arc::new(feed),
             clock,
         })
@@ -114,10 +118,27 @@ impl Journal {
         written
     }
 
+    /// Ends the journal of an operation that could not even begin: there is nothing to remember.
+    pub(crate) fn discard(self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove the history of nothing");
+        }
+    }
+
     async fn write(&mut self, envelope: &Envelope, durability: Durability) -> io::Result<()> {
         let mut line = serde_json::to_vec(envelope)?;
         line.push(b'\n');
-        self.file.write_all(&line).await?;
+        let written = self.write_line(&line, durability).await;
+        match written {
+            Ok(()) => self.whole_bytes += line.len() as u64,
+            // The part of the line that a full disk took would hide whatever is written after it.
+            Err(_) => self.file.set_len(self.whole_bytes).await?,
+        }
+        written
+    }
+
+    async fn write_line(&mut self, line: &[u8], durability: Durability) -> io::Result<()> {
+        self.file.write_all(line).await?;
         self.file.flush().await?;
         if durability == Durability::Synced {
             self.file.sync_data().await?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 use vela_manifest::{Domain, Manifest};
-use vela_protocol::{Event, Operation as Kind, Serving, Step, Who};
+use vela_protocol::{Event, Operation as Kind, Report, Serving, Step, Who};
 use vela_proxy::Replaced;
 use vela_release::{Artifact, ReleaseId};
 use vela_supervisor::PortLease;
@@ -129,12 +129,12 @@ impl<'a> Operation<'a> {
             switched: false,
             committed: false,
         };
-        operation.app.shared.set_exists(true);
         let started = operation.started();
-        operation
-            .journal
-            .append(started, Durability::Synced)
-            .await?;
+        if let Err(error) = operation.journal.append(started, Durability::Synced).await {
+            operation.journal.discard();
+            return Err(error.into());
+        }
+        operation.app.shared.set_exists(true);
         Ok(operation)
     }
 
@@ -148,7 +148,9 @@ impl<'a> Operation<'a> {
         let mut failure = None;
         for step in self.steps.clone() {
             if let Err(error) = self.take(step).await {
-                failure = Some((step, error));
+                // Before the undo, which removes what the report may look at.
+                let report = error.report();
+                failure = Some((step, error, report));
                 break;
             }
         }
@@ -162,12 +164,12 @@ impl<'a> Operation<'a> {
                     recovered: false,
                 }
             }
-            Some((step, error)) => {
+            Some((step, error, report)) => {
                 let serving = crate::undo::undo(&mut self).await;
                 self.app
                     .hosts
                     .keep_only(&self.app.name, &self.previous_hosts);
-                self.failed(step, &error, serving)
+                self.failed(step, &error, report, serving)
             }
         };
         let serves = if self.committed {
@@ -208,7 +210,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    fn failed(&self, step: Step, error: &StepError, serving: Serving) -> Event {
+    fn failed(&self, step: Step, error: &StepError, report: Report, serving: Serving) -> Event {
         match (error, self.claim.cancelled_by()) {
             (StepError::Cancelled, Some(by)) => Event::Cancelled {
                 by,
@@ -217,7 +219,7 @@ impl<'a> Operation<'a> {
             },
             _ => Event::Failed {
                 step: Some(step),
-                error: error.report(),
+                error: report,
                 ms: self.ms(),
                 serving,
             },

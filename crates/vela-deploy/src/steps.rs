@@ -123,7 +123,6 @@ impl Operation<'_> {
 
     /// `sequential`: no request is cut off here either.
     async fn stop_first(&mut self) -> Result<(), StepError> {
-        self.drain().await;
         self.stop().await?;
         self.fail_at(Step::StopFirst, Moment::Inside)
     }
@@ -252,9 +251,12 @@ impl Operation<'_> {
     }
 
     async fn stop(&mut self) -> Result<(), StepError> {
+        // Whatever came before: nothing is stopped that still has a route to drain.
+        self.drain().await;
         let Some(old) = &mut self.old else {
             return Ok(());
         };
+        // Nothing was drained because nothing was routed.
         let permit = self.permit.take().unwrap_or(StopPermit::NeverRouted);
         let running = std::mem::take(&mut old.running);
         let stopped = old.launch.stop(&running, permit).await;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt;
 use support::World;
 use vela_deploy::Stack;
-use vela_deploy::failpoint::{Failpoints, Injected, Moment};
+use vela_deploy::failpoint::{Failpoints, Injected, Moment, Serves, serves_after};
 use vela_protocol::{Event, Operation, Outcome, Serving, Step};
 
 /// Fails at one point, when armed, and counts.
@@ -28,36 +28,6 @@ impl Failpoints for FailAt {
         }
         self.hits.fetch_add(1, Ordering::SeqCst);
         Err(Injected)
-    }
-}
-
-/// What a failure at a point must lead to.
-#[derive(Debug, PartialEq)]
-enum Expected {
-    /// The step is not taken with this strategy.
-    NotTaken,
-    OldServes,
-    NewServes,
-}
-
-fn expected(step: Step, moment: Moment, sequential: bool) -> Expected {
-    match step {
-        Step::Unpack
-        | Step::Register
-        | Step::PreStart
-        | Step::Start
-        | Step::Health
-        | Step::PreSwitch
-        | Step::Switch => Expected::OldServes,
-        // No services in this manifest: those are provisioned in `engine.rs`.
-        Step::Provision => Expected::NotTaken,
-        Step::Park | Step::StopFirst if sequential => Expected::OldServes,
-        Step::Park | Step::StopFirst => Expected::NotTaken,
-        Step::Commit if moment == Moment::Before => Expected::OldServes,
-        Step::Commit => Expected::NewServes,
-        Step::Drain | Step::Stop if sequential => Expected::NotTaken,
-        Step::Drain | Step::Stop | Step::PostDeploy | Step::Cleanup => Expected::NewServes,
-        other => panic!("a step that this test does not know: {other}"),
     }
 }
 
@@ -94,9 +64,8 @@ async fn every_point(strategy: &'static str) {
     let points = Step::ALL
         .into_iter()
         .flat_map(|step| Moment::ALL.map(|moment| (step, moment)));
-    let taken = points.filter(|(step, moment)| {
-        expected(*step, *moment, strategy == "sequential") != Expected::NotTaken
-    });
+    let taken = points
+        .filter(|(step, moment)| serves_after(*step, *moment, strategy == "sequential").is_some());
     futures::stream::iter(taken)
         .for_each_concurrent(4, |(step, moment)| async move {
             tokio::spawn(one_point(strategy, step, moment))
@@ -133,8 +102,8 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
         "{context}: the point was not hit once"
     );
 
-    let served = match expected(step, moment, strategy == "sequential") {
-        Expected::OldServes => {
+    let served = match serves_after(step, moment, strategy == "sequential") {
+        Some(Serves::Old) => {
             let Some(Event::Failed {
                 step: failed,
                 serving,
@@ -152,8 +121,12 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
                 "{context}"
             );
             assert_eq!(world.current().as_ref(), Some(&old), "{context}");
-            assert_eq!(world.releases(), [old.clone()], "{context}: releases");
-            assert_eq!(world.metas(), [old.clone()], "{context}: meta");
+            assert_eq!(
+                world.releases(),
+                std::slice::from_ref(&old),
+                "{context}: releases"
+            );
+            assert_eq!(world.metas(), std::slice::from_ref(&old), "{context}: meta");
             old
         }
         _ => {

@@ -40,7 +40,7 @@ name = "{name}"
 [env]
 # The app gets PORT, which it must listen on, and VELA_DATA_DIR, which no deploy touches.
 # DATABASE_PATH = "${{data_dir}}/{name}.db"
-# API_KEY = "${{secret:API_KEY}}"  # vela secret set {name} API_KEY
+# API_KEY = "${{secret:API_KEY}}"  # vela secret set API_KEY
 "#
     )
 }

@@ -39,6 +39,9 @@ pub struct Timeouts {
     /// For an upstream to begin its response, from the end of the request's body. Then 504.
     /// Default 60 s.
     pub response: Duration,
+    /// For the route of an upstream that refuses connections to change, before the request is answered 502: whoever
+    /// applies routes may be about to say that the instance died. Default 100 ms.
+    pub replacement: Duration,
     /// How long a tunnel goes on after one of its two sides has closed. Default 10 s.
     pub tunnel_linger: Duration,
     /// How long an unused connection to an upstream is kept. Default 4 s: common application
@@ -55,6 +58,7 @@ impl Default for Timeouts {
             write: Duration::from_secs(60),
             connect: Duration::from_secs(5),
             response: Duration::from_secs(60),
+            replacement: Duration::from_millis(100),
             tunnel_linger: Duration::from_secs(10),
             upstream_idle: Duration::from_secs(4),
         }

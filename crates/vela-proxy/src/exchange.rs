@@ -1,14 +1,17 @@
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use tokio::time::{Instant, sleep};
 
 use crate::admission::Admission;
 use crate::client::{Client, Ongoing};
 use crate::failure::Failure;
+use crate::generation::Generation;
 use crate::headers::{self, Sender};
 use crate::host::normalise;
 use crate::lease::Lease;
@@ -19,6 +22,7 @@ use crate::response_body::ResponseBody;
 use crate::stats::count;
 use crate::tunnel::Tunnel;
 use crate::upstream_call::{self, Answered, Unanswered};
+use crate::worker::Worker;
 
 /// Answers one request: by an upstream, or by a page of the proxy's own.
 pub(crate) async fn answer(
@@ -42,6 +46,8 @@ enum Reply {
     Tunnel(Response<ResponseBody>, Tunnel),
 }
 
+/// How often to look whether a route has changed, while a request waits for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often a request may follow a route that changes under it.
 const MAX_ROUTE_CHANGES: usize = 8;
 
@@ -72,8 +78,10 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
                 return reply(response, upgrade, lease, client);
             }
             Err(Unanswered::Unsent(request, failure)) => {
-                // An upstream that is gone because it was replaced: its successor is there.
-                if route_changes == MAX_ROUTE_CHANGES || worker.routes.has(&host, &generation) {
+                // An upstream that is gone because it was replaced: its successor is there, or soon will be.
+                if route_changes == MAX_ROUTE_CHANGES
+                    || !replaced_soon(worker, &host, &generation).await
+                {
                     return Err(failure);
                 }
                 route_changes += 1;
@@ -85,6 +93,19 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
             Err(Unanswered::Failed(failure)) => return Err(failure),
         }
     }
+}
+
+/// Whether the route of an upstream that refuses connections changes within a moment: an instance that has just died
+/// refuses before whoever watches it can say so.
+async fn replaced_soon(worker: &Worker, host: &str, generation: &Generation) -> bool {
+    let until = Instant::now() + worker.config.timeouts.replacement;
+    while worker.routes.has(host, generation) {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    true
 }
 
 /// The request as an upstream gets it, and the client's side of an upgrade that it asks for.

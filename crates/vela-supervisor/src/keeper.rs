@@ -151,7 +151,9 @@ impl Keeper {
         if self.ended.is_none() {
             fds.push((Source::Child, PollFd::new(&self.pidfd, interest)));
         }
-        for (index, pipe) in self.pipes.iter().enumerate() {
+        // Stdout last, so that it is read first: why a program failed, which stderr says, comes after
+        // what it had said before.
+        for (index, pipe) in self.pipes.iter().enumerate().rev() {
             if let Some(pipe) = pipe {
                 fds.push((Source::Pipe(index), PollFd::new(&pipe.fd, interest)));
             }

@@ -159,7 +159,12 @@ impl Following<'_> {
     /// The daemon was lost and not found again.
     fn lost(&self, error: ClientError) -> Failure {
         let (app, what) = (self.app, self.operation.as_str());
-        Failure::from(error)
+        let failure = match error.is_unreachable() {
+            // How to reach it is known: it was reached before.
+            true => Failure::of(&error).with_exit(Exit::Unreachable),
+            false => Failure::from(error),
+        };
+        failure
             .with_hint(format!("`vela history {app}` shows how it ended"))
             .with_state(format!(
                 "the {what} of `{app}` belongs to the server and may go on there"

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod history;
+pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod logs;
@@ -19,5 +20,4 @@ pub(crate) mod stop;
 
 mod artifact;
 mod follow;
-mod identity;
 mod upload;

@@ -277,3 +277,32 @@ async fn removal_lets_what_is_in_flight_end() {
     assert_eq!(slow.answer().await.body, "one");
     assert!(world.proxy.drain(removed, LONG.into()).await.is_complete());
 }
+
+/// An instance that has just died refuses before anyone has told the router: its requests wait for that moment.
+#[tokio::test]
+async fn a_refused_request_follows_a_route_that_is_about_to_change() {
+    let timeouts = vela_proxy::Timeouts {
+        replacement: LONG,
+        ..vela_proxy::Timeouts::default()
+    };
+    let world = World::with(vela_proxy::ProxyConfig {
+        timeouts,
+        ..vela_proxy::ProxyConfig::default()
+    });
+    let dead = Backend::start("dead").await;
+    world.route(&[dead.addr]).await;
+    dead.kill().await;
+
+    let mut client = world.client().await;
+    client
+        .send("POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody")
+        .await;
+    world
+        .until("refused", |stats| stats.upstream_errors == 1)
+        .await;
+    let next = Backend::start("next").await;
+    drop(world.route(&[next.addr]).await);
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "body"));
+    assert_eq!(world.proxy.stats().retries, 1);
+}
