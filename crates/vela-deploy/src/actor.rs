@@ -1,18 +1,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use vela_protocol::Who;
-use vela_supervisor::Instance;
+use vela_supervisor::{Backoff, Instance};
 
 use crate::app::App;
-use crate::desired::Removing;
+use crate::desired::{Desired, Removing};
 use crate::error::EngineError;
 use crate::history::Events;
 use crate::journal::Feed;
 use crate::operation::{Operation, Request};
 use crate::shared::Claim;
+use crate::step_error::StepError;
 use crate::uploads::Uploads;
 
 /// What an app's actor is told. Each carries the claim that keeps others out until it is done.
@@ -77,21 +79,33 @@ pub(crate) async fn run(
     mut commands: mpsc::Receiver<Command>,
     ready: oneshot::Sender<()>,
 ) {
-    let recovery = match alive {
-        None => None,
-        Some(alive) => app.recover(alive).await.unwrap_or_else(|error| {
-            tracing::error!(app = %app.name, error = %error.report(), "the app could not be restored");
-            app.shared.set_stopped(None, None, true);
-            None
-        }),
+    let mut unrestored = match alive {
+        None => false,
+        Some(alive) => recover(&mut app, &common, alive, Some(ready))
+            .await
+            .is_err(),
     };
-    if ready.send(()).is_err() {
-        tracing::debug!(app = %app.name, "nobody waits for the app's route");
-    }
-    if let Some(recovery) = recovery {
-        app.finish_recovery(recovery).await;
-    }
-    while let Some(command) = commands.recv().await {
+    let mut backoff = Backoff::new();
+    loop {
+        let command = if unrestored {
+            let pause = backoff.crashed(Duration::ZERO).max(Duration::from_secs(1));
+            match tokio::time::timeout(pause, commands.recv()).await {
+                Ok(command) => command,
+                Err(_) => {
+                    let alive = app.own_instances().await;
+                    unrestored = recover(&mut app, &common, alive, None).await.is_err();
+                    continue;
+                }
+            }
+        } else {
+            commands.recv().await
+        };
+        let Some(command) = command else { return };
+        if app.keeper.is_none() && !matches!(command, Command::Shutdown { .. }) {
+            // What runs of an app that could not be restored is in nobody's care: nothing is put beside it.
+            app.sweep(None).await;
+            unrestored = false;
+        }
         match command {
             Command::Operate {
                 request,
@@ -135,6 +149,39 @@ pub(crate) async fn run(
     }
 }
 
+/// Restores an app; `ready` is told as soon as its route is in the table, or can't be.
+async fn recover(
+    app: &mut App,
+    common: &Common,
+    alive: Vec<Instance>,
+    ready: Option<oneshot::Sender<()>>,
+) -> Result<(), StepError> {
+    let recovery = app.recover(alive).await;
+    let feed = recovery
+        .as_ref()
+        .ok()
+        .and_then(|recovery| recovery.as_ref()?.feed());
+    common.feeds().extend(feed.clone());
+    if let Some(Err(())) = ready.map(|ready| ready.send(())) {
+        tracing::debug!(app = %app.name, "nobody waits for the app's route");
+    }
+    match recovery {
+        Ok(None) => {}
+        Ok(Some(recovery)) => {
+            app.finish_recovery(recovery).await;
+            if let Some((deploy, _)) = feed {
+                common.feeds().remove(&deploy);
+            }
+        }
+        Err(error) => {
+            tracing::error!(app = %app.name, error = %error.report(), "the app could not be restored; trying again");
+            app.report_unrestored().await;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 async fn operate(
     app: &mut App,
     common: &Common,
@@ -143,15 +190,14 @@ async fn operate(
     reply: Reply<Events>,
 ) {
     let deploy = request.deploy;
-    match Operation::begin(app, request, claim).await {
+    match Operation::record_start(app, &request).await {
         Err(error) => {
-            // What it had claimed: nothing of it will serve.
-            let hosts = app.current_hosts().await;
-            app.hosts.keep_only(&app.name, &hosts);
-            let error = app.cannot(error);
-            answer(reply, Err(error));
+            app.release_hosts().await;
+            drop(claim);
+            answer(reply, Err(app.cannot(error)));
         }
-        Ok(operation) => {
+        Ok(start) => {
+            let operation = Operation::new(app, request, claim, start);
             common
                 .feeds()
                 .insert(deploy, Arc::clone(operation.journal.feed()));
@@ -164,9 +210,11 @@ async fn operate(
 
 async fn remove(app: &mut App, removing: Removing, who: &Who) -> Result<(), EngineError> {
     tracing::info!(app = %app.name, by = %who, ?removing, "removing the app");
-    app.desired.running = false;
-    app.desired.removing = Some(removing);
-    app.desired.write(&app.dirs.desired())?;
+    app.set_desired(Desired {
+        running: false,
+        removing: Some(removing),
+        ..app.desired.clone()
+    })?;
     app.halt().await?;
     let id = app.name.as_str().into();
     if let Some(replaced) = app
@@ -183,7 +231,7 @@ async fn remove(app: &mut App, removing: Removing, who: &Who) -> Result<(), Engi
             .await;
     }
     app.hosts.keep_only(&app.name, &[]);
-    app.delete(removing)?;
+    app.delete(removing).await?;
     app.shared.set_stopped(None, None, false);
     Ok(())
 }

@@ -1,10 +1,11 @@
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
-use vela_manifest::{AppName, Domain, Manifest};
-use vela_protocol::Who;
+use vela_manifest::{AppName, Manifest};
+use vela_protocol::{Serving, Who};
 use vela_proxy::{DrainLimits, Replaced};
-use vela_release::{Owner, ReleaseId, ReleaseStore, retain};
+use vela_release::{Owner as FileOwner, ReleaseId, ReleaseStore, Releases, retain};
+use vela_supervisor::Instance;
 use vela_supervisor::users::User;
 
 use crate::desired::Desired;
@@ -15,6 +16,7 @@ use crate::hosts::Hosts;
 use crate::keeper::{Begin, Keeper};
 use crate::launch::{Launch, Running, StopPermit};
 use crate::meta::Meta;
+use crate::owner::Owner;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::stack::Stack;
@@ -58,7 +60,7 @@ impl App {
 
     /// The app's release store; what it unpacks belongs to `user`.
     pub(crate) fn store(&self, user: Option<&User>) -> Result<Arc<dyn ReleaseStore>, StepError> {
-        let owner = user.map(|user| Owner {
+        let owner = user.map(|user| FileOwner {
             uid: user.uid,
             gid: user.gid,
         });
@@ -77,11 +79,11 @@ impl App {
             .user(&self.name, wanted, &data)
             .await
             .map_err(StepError::User)?;
-        self.make_dirs(user.as_ref()).map_err(StepError::DataDir)?;
+        self.make_dirs(user.as_ref())?;
         Ok(user)
     }
 
-    fn make_dirs(&self, user: Option<&User>) -> Result<(), StateError> {
+    fn make_dirs(&self, user: Option<&User>) -> Result<(), StepError> {
         // The app's user passes through to its release and data; nobody lists what there is.
         let root = self.dirs.root();
         durable::make_dir(root, 0o711).map_err(StateError::at(root))?;
@@ -90,6 +92,17 @@ impl App {
         let data = self.dirs.data();
         durable::make_dir(&data, 0o700).map_err(StateError::at(&data))?;
         if let Some(user) = user {
+            let owner = std::fs::metadata(&data)
+                .map_err(StateError::at(&data))?
+                .uid();
+            if owner != user.uid && owner != rustix::process::geteuid().as_raw() {
+                // What the app has written stays another user's, and the running release needs it meanwhile.
+                return Err(StepError::OtherUser {
+                    data,
+                    owner,
+                    user: user.name.clone(),
+                });
+            }
             std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid))
                 .map_err(StateError::at(&data))?;
             std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o711))
@@ -137,7 +150,13 @@ impl App {
         let all: Vec<_> = releases.all.iter().map(|release| release.id).collect();
         for id in retain(&all, keep, protected) {
             store.remove(id).await.map_err(StepError::Store)?;
-            Meta::remove(&self.dirs, id)?;
+        }
+        let releases = store.list().await.map_err(StepError::Store)?;
+        // Records go after their releases, so that a crash leaves at most a record too many: removed here.
+        for id in Meta::all(&self.dirs)? {
+            if releases.get(id).is_none() {
+                Meta::remove(&self.dirs, id)?;
+            }
         }
         Ok(())
     }
@@ -153,6 +172,52 @@ impl App {
         durable::write(&path, text.as_bytes(), 0o600).map_err(StateError::at(&path))
     }
 
+    /// The processes of the app, whatever they belong to.
+    pub(crate) async fn own_instances(&self) -> Vec<Instance> {
+        let all = self.stack.supervisor.list().await.unwrap_or_else(|error| {
+            tracing::error!(app = %self.name, %error, "could not list the instances");
+            Vec::new()
+        });
+        let is_own =
+            |one: &Instance| Owner::of(one).is_some_and(|owner| owner.app() == self.name.as_str());
+        all.into_iter().filter(is_own).collect()
+    }
+
+    /// Says that the app is down because it could not be restored, as far as it is known what it is.
+    pub(crate) async fn report_unrestored(&self) {
+        let releases = match self.store(None) {
+            Ok(store) => store.list().await.unwrap_or_default(),
+            Err(_) => Releases::default(),
+        };
+        let manifest = releases
+            .current
+            .and_then(|current| Meta::read_manifest(&self.dirs, current).ok());
+        self.shared
+            .set_stopped(releases.current, manifest.map(Arc::new), true);
+    }
+
+    /// Remembers the secrets that a release serves with, for a rollback to it.
+    pub(crate) fn record_secrets(&self, release: ReleaseId) -> Result<(), StateError> {
+        let mut meta = Meta::read(&self.dirs, release)?;
+        if meta.secrets != self.desired.secrets {
+            meta.secrets = self.desired.secrets;
+            meta.update(&self.dirs, release)?;
+        }
+        Ok(())
+    }
+
+    /// What the app's users get, as far as its keeper knows.
+    pub(crate) fn serving(&self) -> Serving {
+        let Some(keeper) = &self.keeper else {
+            return Serving::Nothing;
+        };
+        let release = keeper.launch.release.id.to_string();
+        match self.shared.is_healthy() {
+            true => Serving::Previous { release },
+            false => Serving::Down { release },
+        }
+    }
+
     /// Lets a keeper have these instances.
     pub(crate) fn keep(&mut self, launch: Arc<Launch>, begin: Begin) {
         self.keeper = Some(Keeper::spawn(launch, begin, Arc::clone(&self.shared)));
@@ -166,14 +231,6 @@ impl App {
             launch,
             running: keeper.retire().await,
         })
-    }
-
-    /// The hosts of the release that runs, or would.
-    pub(crate) async fn current_hosts(&self) -> Vec<Domain> {
-        match self.current_manifest().await {
-            Ok(Some((_, manifest))) => manifest.app.hosts().cloned().collect(),
-            _ => Vec::new(),
-        }
     }
 
     /// The current release and its manifest.
@@ -201,11 +258,45 @@ impl App {
         }
     }
 
+    /// Writes what is wanted; only what is on disk is acted on.
+    pub(crate) fn set_desired(&mut self, desired: Desired) -> Result<(), StateError> {
+        desired.write(&self.dirs.desired())?;
+        self.desired = desired;
+        Ok(())
+    }
+
+    /// A new operation on an app whose removal failed half-way: it is wanted again.
+    pub(crate) fn call_off_removal(&mut self) -> Result<(), StateError> {
+        match self.desired.removing {
+            None => Ok(()),
+            Some(_) => self.set_desired(Desired {
+                removing: None,
+                ..self.desired.clone()
+            }),
+        }
+    }
+
+    /// Gives up the hosts that the current release does not have. Without knowing which those are, none.
+    pub(crate) async fn release_hosts(&self) {
+        match self.current_manifest().await {
+            Ok(Some((_, manifest))) => {
+                let hosts: Vec<_> = manifest.app.hosts().cloned().collect();
+                self.hosts.keep_only(&self.name, &hosts);
+            }
+            Ok(None) => self.hosts.keep_only(&self.name, &[]),
+            Err(error) => {
+                tracing::warn!(app = %self.name, error = %error.report(), "keeping every host of the app");
+            }
+        }
+    }
+
     /// Stops the app until it is started again: unroutes, drains and stops.
     pub(crate) async fn stop(&mut self, who: &Who) -> Result<(), EngineError> {
         tracing::info!(app = %self.name, by = %who, "stopping the app");
-        self.desired.running = false;
-        self.desired.write(&self.dirs.desired())?;
+        self.set_desired(Desired {
+            running: false,
+            ..self.desired.clone()
+        })?;
         let current = self.halt().await?;
         let (release, manifest) = current
             .map(|launch| (launch.release.id, Arc::clone(&launch.manifest)))

@@ -12,10 +12,6 @@ use crate::error::StateError;
 pub(crate) struct Desired {
     /// Whether the app should run.
     pub(crate) running: bool,
-    /// How many instances.
-    pub(crate) instances: u32,
-    /// Whether the route answers with the maintenance page.
-    pub(crate) maintenance: bool,
     /// The version of the secrets that the instances run with: a crash restart keeps it.
     pub(crate) secrets: u64,
     /// The operation whose instances serve. A restart commits by writing it.
@@ -38,8 +34,6 @@ impl Default for Desired {
     fn default() -> Desired {
         Desired {
             running: true,
-            instances: 1,
-            maintenance: false,
             secrets: 0,
             operation: None,
             removing: None,

@@ -5,27 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use vela_manifest::{AppName, Manifest};
+use vela_manifest::AppName;
 use vela_protocol::{
     AppStatus, DeployRequest, HistoryEntry, LogLine, Operation as Kind, ReleaseSummary,
     RestartRequest, RollbackRequest, RouterStats, SecretChange, SecretNames, StartRequest, Who,
 };
-use vela_release::{Artifact, ReleaseId, Releases};
-use vela_supervisor::{Instance, Stop};
 
-use crate::actor::{self, Command, Common};
-use crate::app::App;
+use crate::accept::{Claimed, list_releases, parse_name, replay, rollback_target, tell};
+use crate::actor::{Command, Common};
 use crate::desired::Removing;
 use crate::durable;
-use crate::error::{EngineError, OpenError, StateError};
+use crate::error::{EngineError, StateError};
 use crate::history::{self, Events};
 use crate::hosts::Hosts;
 use crate::meta::Meta;
-use crate::operation::{Request, What};
-use crate::owner::Owner;
+use crate::operation::What;
 use crate::shared::{Claim, NotCancelled, Shared};
 use crate::stack::Stack;
 use crate::task::stream as stream_of;
@@ -37,60 +33,29 @@ use crate::uploads::Uploads;
 /// [`shutdown`](Engine::shutdown).
 #[derive(Debug, Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    stack: Arc<Stack>,
-    common: Arc<Common>,
-    hosts: Arc<Hosts>,
-    apps: Mutex<BTreeMap<AppName, Handle>>,
-    stopping: AtomicBool,
+pub(crate) struct Inner {
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) apps: Mutex<BTreeMap<AppName, Handle>>,
+    /// Held while a new version of secrets is written.
+    pub(crate) secrets_writer: Mutex<()>,
+    pub(crate) stopping: AtomicBool,
     /// Locked for the life of the engine.
-    _lock: File,
+    pub(crate) _lock: File,
 }
 
 #[derive(Debug, Clone)]
-struct Handle {
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: mpsc::Sender<Command>,
 }
 
 impl Engine {
-    /// Takes the data directory and restores every app in it, in parallel.
-    ///
-    /// Returns when every app's route is in the router's table, pointing at an instance or parked: from then on it
-    /// is right to accept requests. Instances that outlived the last daemon are adopted, not restarted; what the last
-    /// daemon was interrupted in is finished or undone in the background.
-    ///
-    /// # Errors
-    /// When another engine works on the directory, or it can't be read and written.
-    pub async fn open(stack: Stack) -> Result<Engine, OpenError> {
-        let lock = lock(&stack)?;
-        for (dir, mode) in [
-            (stack.dirs.data_dir().to_owned(), 0o711),
-            (stack.dirs.apps(), 0o711),
-        ] {
-            durable::make_dir(&dir, mode)
-                .map_err(|source| OpenError::State(StateError::Io { path: dir, source }))?;
-        }
-        let uploads = Uploads::open(stack.dirs.staging()).map_err(OpenError::State)?;
-        let alive = stack.supervisor.list().await.map_err(OpenError::Adopt)?;
-        let engine = Engine {
-            inner: Arc::new(Inner {
-                stack: Arc::new(stack),
-                common: Arc::new(Common::new(uploads)),
-                hosts: Arc::default(),
-                apps: Mutex::default(),
-                stopping: AtomicBool::new(false),
-                _lock: lock,
-            }),
-        };
-        engine.restore(alive).await?;
-        Ok(engine)
-    }
-
     /// Where the state is kept.
     pub fn data_dir(&self) -> &std::path::Path {
         self.inner.stack.dirs.data_dir()
@@ -130,34 +95,20 @@ impl Engine {
         request: RollbackRequest,
         who: Who,
     ) -> Result<Events, EngineError> {
-        let (name, handle) = self.existing(app)?;
-        if let Some(events) = self.known(&name, request.deploy)? {
-            return Ok(events);
-        }
-        let who = who_is(who, request.client);
-        let claim = self.claim(&name, &handle, Kind::Rollback, request.deploy, &who)?;
-        let release = rollback_target(&name, &handle, request.to.as_deref()).await?;
-        let dirs = self.inner.stack.dirs.app(&name);
-        let manifest = Arc::new(Meta::read_manifest(&dirs, release)?);
-        let secrets = Meta::read(&dirs, release)?.secrets;
-        let what = What::Rollback {
-            release,
-            hooks: request.hooks,
+        let RollbackRequest {
+            deploy,
+            to,
+            hooks,
+            client,
+        } = request;
+        let choose = async |name: AppName, handle: Handle| {
+            let dirs = self.inner.stack.dirs.app(&name);
+            let release = rollback_target(&dirs.history(), &name, &handle, to.as_deref()).await?;
+            let secrets = Meta::read(&dirs, release)?.secrets;
+            Ok((release, secrets, What::Rollback { release, hooks }))
         };
-        self.operate(
-            &name,
-            &handle,
-            claim,
-            Request {
-                deploy: request.deploy,
-                who,
-                manifest,
-                secrets,
-                what,
-            },
-            None,
-        )
-        .await
+        self.accept_existing(app, Kind::Rollback, (deploy, client), who, choose)
+            .await
     }
 
     /// Starts new instances of the current release, with the newest secrets, and switches to them.
@@ -170,34 +121,21 @@ impl Engine {
         request: RestartRequest,
         who: Who,
     ) -> Result<Events, EngineError> {
-        let (name, handle) = self.existing(app)?;
-        if let Some(events) = self.known(&name, request.deploy)? {
-            return Ok(events);
-        }
-        let who = who_is(who, request.client);
-        let claim = self.claim(&name, &handle, Kind::Restart, request.deploy, &who)?;
-        let releases = list_releases(&handle).await?;
-        let release = releases.current.ok_or_else(|| EngineError::NoRelease {
-            app: name.to_string(),
-        })?;
-        let dirs = self.inner.stack.dirs.app(&name);
-        let manifest = Arc::new(Meta::read_manifest(&dirs, release)?);
-        let secrets = self.secrets(&name).newest()?;
-        let what = What::Restart { release };
-        self.operate(
-            &name,
-            &handle,
-            claim,
-            Request {
-                deploy: request.deploy,
-                who,
-                manifest,
-                secrets,
-                what,
-            },
-            None,
-        )
-        .await
+        let choose = async |name: AppName, handle: Handle| {
+            let releases = list_releases(&handle).await?;
+            let missing = || EngineError::NoRelease {
+                app: name.to_string(),
+            };
+            let release = releases.current.ok_or_else(missing)?;
+            Ok((
+                release,
+                self.secrets(&name).newest()?,
+                What::Restart { release },
+            ))
+        };
+        let RestartRequest { deploy, client } = request;
+        self.accept_existing(app, Kind::Restart, (deploy, client), who, choose)
+            .await
     }
 
     /// Starts an app that was stopped; one that runs is restarted.
@@ -219,7 +157,7 @@ impl Engine {
     /// When the app is unknown or busy, or the wish can't be written down.
     pub async fn stop(&self, app: &str, who: Who) -> Result<AppStatus, EngineError> {
         let (name, handle) = self.existing(app)?;
-        let claim = self.claim(&name, &handle, Kind::Stop, Uuid::new_v4(), &who)?;
+        let claim = self.hold(&name, &handle, Kind::Stop, &who).await?;
         tell(&handle, |reply| Command::Stop { claim, who, reply }).await?;
         self.status(app)
     }
@@ -230,8 +168,16 @@ impl Engine {
     /// # Errors
     /// When the app is unknown or busy, or a file can't be removed.
     pub async fn remove(&self, app: &str, purge: bool, who: Who) -> Result<(), EngineError> {
-        let (name, handle) = self.existing(app)?;
-        let claim = self.claim(&name, &handle, Kind::Remove, Uuid::new_v4(), &who)?;
+        let (name, handle) = match self.existing(app) {
+            // What a removal without `purge` has kept is no app any more, but can still be purged.
+            Err(EngineError::NoSuchApp { .. }) if purge && self.has_directory(app)? => {
+                let name = parse_name(app)?;
+                let handle = self.handle_of(&name);
+                (name, handle)
+            }
+            known => known?,
+        };
+        let claim = self.hold(&name, &handle, Kind::Remove, &who).await?;
         let removing = if purge {
             Removing::Purge
         } else {
@@ -401,7 +347,8 @@ impl Engine {
         let root = self.inner.stack.dirs.app(&name);
         durable::make_dir(root.root(), 0o711).map_err(StateError::at(root.root()))?;
         // One writer at a time: the next version's number is read from the directory.
-        let _writing = self.apps_locked();
+        let writer = &self.inner.secrets_writer;
+        let _writing = writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.secrets(&name).change(&change)
     }
 
@@ -434,240 +381,32 @@ impl Engine {
         futures::future::join_all(ends).await;
     }
 
-    async fn restore(&self, alive: Vec<Instance>) -> Result<(), OpenError> {
-        let apps = self.inner.stack.dirs.apps();
-        let at = |source| {
-            OpenError::State(StateError::Io {
-                path: apps.clone(),
-                source,
-            })
-        };
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&apps).map_err(at)? {
-            let file_name = entry.map_err(at)?.file_name();
-            match file_name.to_str().map(AppName::parse) {
-                Some(Ok(name)) => names.push(name),
-                _ => tracing::warn!(?file_name, "not an app's directory"),
-            }
-        }
-        let mut orphans = alive;
-        let ready: Vec<_> = names
-            .into_iter()
-            .map(|name| {
-                let is_own = |one: &mut Instance| {
-                    Owner::of(one).is_some_and(|owner| owner.app() == name.as_str())
-                };
-                let own = orphans.extract_if(.., is_own).collect();
-                self.spawn(name, Some(own)).1
-            })
-            .collect();
-        for orphan in orphans {
-            tracing::warn!(instance = %orphan.id, labels = ?orphan.labels, pid = orphan.pid, "a process of no known app");
-            if Owner::of(&orphan).is_some()
-                && let Err(error) = self
-                    .inner
-                    .stack
-                    .supervisor
-                    .stop(&orphan.id, &Stop::default())
-                    .await
-            {
-                tracing::error!(instance = %orphan.id, %error, "could not stop it");
-            }
-        }
-        for one in ready {
-            if one.await.is_err() {
-                tracing::error!("an app's actor ended before its route was known");
-            }
-        }
-        Ok(())
+    fn has_directory(&self, app: &str) -> Result<bool, EngineError> {
+        Ok(self.inner.stack.dirs.app(&parse_name(app)?).root().exists())
     }
 
-    /// Starts an app's actor. `alive` is what the last daemon left running of it, or nothing for a new app.
-    fn spawn(
-        &self,
-        name: AppName,
-        alive: Option<Vec<Instance>>,
-    ) -> (Handle, oneshot::Receiver<()>) {
-        let mut apps = self.apps_locked();
-        let shared = Arc::new(Shared::new(name.clone()));
-        let (commands, received) = mpsc::channel(4);
-        let (ready, is_ready) = oneshot::channel();
-        let (stack, hosts) = (Arc::clone(&self.inner.stack), Arc::clone(&self.inner.hosts));
-        let app = App::new(name.clone(), stack, hosts, Arc::clone(&shared));
-        tokio::spawn(actor::run(
-            app,
-            Arc::clone(&self.inner.common),
-            alive,
-            received,
-            ready,
-        ));
-        let handle = Handle { shared, commands };
-        apps.insert(name, handle.clone());
-        (handle, is_ready)
-    }
-
-    async fn accept_deploy(
-        &self,
-        app: &str,
-        request: &DeployRequest,
-        who: Who,
-    ) -> Result<Events, EngineError> {
-        let name = parse_name(app)?;
-        if let Some(events) = self.known(&name, request.deploy)? {
-            return Ok(events);
-        }
-        let manifest = parse_manifest(&name, &request.manifest)?;
-        let digest = || EngineError::Digest {
-            sha256: request.sha256.clone(),
-        };
-        let sha256 = request.sha256.parse().map_err(|_| digest())?;
-        if manifest.deploy.strategy == vela_manifest::Strategy::Sequential
-            && self.inner.stack.park.is_none()
-        {
-            return Err(EngineError::CannotPark {
-                strategy: manifest.deploy.strategy.to_string(),
-            });
-        }
-        let path = self
-            .uploads()
-            .find(request.upload)
-            .ok_or(EngineError::NoSuchUpload { id: request.upload })?;
-        let known = self.apps_locked().get(&name).cloned();
-        let handle = match known {
-            Some(handle) => handle,
-            None => self.spawn(name.clone(), None).0,
-        };
-        let who = who_is(who, request.client.clone());
-        let claim = self.claim(&name, &handle, Kind::Deploy, request.deploy, &who)?;
-        let secrets = self.secrets(&name).newest()?;
-        let what = What::Deploy {
-            artifact: Artifact {
-                path,
-                size: request.size,
-                sha256,
-            },
-            git: request.git.clone(),
-            message: request.message.clone(),
-        };
-        let request_of = Request {
-            deploy: request.deploy,
-            who,
-            manifest,
-            secrets,
-            what,
-        };
-        self.operate(&name, &handle, claim, request_of, Some(request.upload))
-            .await
-    }
-
-    /// The last checks that all operations share, then hands over to the actor.
-    async fn operate(
-        &self,
-        name: &AppName,
-        handle: &Handle,
-        claim: Claim,
-        request: Request,
-        upload: Option<Uuid>,
-    ) -> Result<Events, EngineError> {
-        self.require_secrets(name, &request)?;
-        let hosts: Vec<_> = request.manifest.app.hosts().cloned().collect();
-        self.inner
-            .hosts
-            .claim(name, &hosts)
-            .map_err(|taken| EngineError::HostTaken {
-                host: taken.host.to_string(),
-                by: taken.by.to_string(),
-            })?;
-        tell(handle, |reply| Command::Operate {
-            request,
-            claim,
-            upload,
-            reply,
-        })
-        .await
-    }
-
-    /// A secret that `[env]`, the arguments or a service's URL refer to must be set before anything starts.
-    fn require_secrets(&self, name: &AppName, request: &Request) -> Result<(), EngineError> {
-        let values = self.secrets(name).read(request.secrets)?;
-        let manifest = &request.manifest;
-        let env = manifest
-            .env
-            .iter()
-            .map(|(variable, template)| (variable.as_str(), template));
-        let args = manifest
-            .deploy
-            .args
-            .iter()
-            .map(|template| ("deploy.args", template));
-        let url = manifest
-            .services
-            .postgres
-            .iter()
-            .filter_map(|postgres| postgres.url.as_ref());
-        let urls = url.map(|template| ("services.postgres.url", template));
-        for (variable, template) in env.chain(args).chain(urls) {
-            for wanted in template.variables() {
-                if let vela_manifest::Variable::Secret(secret) = wanted
-                    && !values.contains_key(secret)
-                {
-                    return Err(EngineError::UnsetSecret {
-                        variable: variable.to_owned(),
-                        secret: secret.clone(),
-                        app: name.to_string(),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn claim(
+    /// Takes the app for what can't be cancelled.
+    async fn hold(
         &self,
         name: &AppName,
         handle: &Handle,
         kind: Kind,
-        deploy: Uuid,
         who: &Who,
     ) -> Result<Claim, EngineError> {
-        if self.inner.stopping.load(Ordering::SeqCst) {
-            return Err(EngineError::Stopping);
+        match self.claim(name, handle, kind, Uuid::new_v4(), who).await? {
+            Claimed::Free(claim) => {
+                claim.refuse_cancel();
+                Ok(claim)
+            }
+            Claimed::Known(_) => unreachable!("the id was made here, a moment ago"),
         }
-        let now = self.inner.stack.clock.now();
-        handle
-            .shared
-            .claim(kind, deploy, who.clone(), now)
-            .map_err(|holder| EngineError::Busy {
-                app: name.to_string(),
-                holder,
-            })
     }
 
-    /// The events of an operation that was asked for before.
-    fn known(&self, name: &AppName, deploy: Uuid) -> Result<Option<Events>, EngineError> {
-        if let Some(feed) = self.inner.common.feed(deploy) {
-            return Ok(Some(feed.events(0)));
-        }
-        Ok(self.recorded(name, deploy)?.map(|record| replay(record, 0)))
-    }
-
-    fn recorded(
-        &self,
-        name: &AppName,
-        deploy: Uuid,
-    ) -> Result<Option<history::Record>, EngineError> {
-        let records = history::read_all(&self.inner.stack.dirs.app(name).history())?;
-        Ok(records
-            .into_iter()
-            .rev()
-            .find(|record| record.deploy() == deploy))
-    }
-
-    fn secrets(&self, name: &AppName) -> crate::secrets::Secrets {
+    pub(crate) fn secrets(&self, name: &AppName) -> crate::secrets::Secrets {
         crate::secrets::Secrets::new(self.inner.stack.dirs.app(name).secrets())
     }
 
-    fn existing(&self, app: &str) -> Result<(AppName, Handle), EngineError> {
+    pub(crate) fn existing(&self, app: &str) -> Result<(AppName, Handle), EngineError> {
         let name = parse_name(app)?;
         let handle = self
             .apps_locked()
@@ -680,137 +419,10 @@ impl Engine {
         Ok((name, handle))
     }
 
-    fn apps_locked(&self) -> MutexGuard<'_, BTreeMap<AppName, Handle>> {
+    pub(crate) fn apps_locked(&self) -> MutexGuard<'_, BTreeMap<AppName, Handle>> {
         self.inner
             .apps
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn tell<T>(
-    handle: &Handle,
-    command: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Command,
-) -> Result<T, EngineError> {
-    let (reply, answer) = oneshot::channel();
-    handle
-        .commands
-        .send(command(reply))
-        .await
-        .map_err(|_| EngineError::Stopping)?;
-    answer.await.map_err(|_| EngineError::Stopping)?
-}
-
-/// What an app has on disk. An app whose store no operation has opened yet has nothing.
-async fn list_releases(handle: &Handle) -> Result<Releases, EngineError> {
-    match handle.shared.opened_store() {
-        Some(store) => store.list().await.map_err(EngineError::Store),
-        None => Ok(Releases::default()),
-    }
-}
-
-async fn rollback_target(
-    name: &AppName,
-    handle: &Handle,
-    to: Option<&str>,
-) -> Result<ReleaseId, EngineError> {
-    let app = || name.to_string();
-    let releases = list_releases(handle).await?;
-    let current = releases.current;
-    if let Some(to) = to {
-        let missing = || EngineError::NoSuchRelease {
-            app: app(),
-            release: to.to_owned(),
-        };
-        let id: ReleaseId = to.parse().map_err(|_| missing())?;
-        if Some(id) == current {
-            return Err(EngineError::AlreadyCurrent {
-                app: app(),
-                release: to.to_owned(),
-            });
-        }
-        return releases
-            .get(id)
-            .map(|release| release.id)
-            .ok_or_else(missing);
-    }
-    // Every release that is complete and not the one of an operation under way has served.
-    let before = releases
-        .all
-        .iter()
-        .rev()
-        .map(|release| release.id)
-        .find(|id| Some(*id) < current);
-    before.ok_or_else(|| EngineError::NoPreviousRelease { app: app() })
-}
-
-fn replay(record: history::Record, from: u64) -> Events {
-    let events = record.events.into_iter();
-    stream::iter(events.skip_while(move |envelope| envelope.seq < from)).boxed()
-}
-
-fn who_is(who: Who, client: Option<String>) -> Who {
-    Who {
-        client: client.or(who.client),
-        ..who
-    }
-}
-
-fn parse_name(app: &str) -> Result<AppName, EngineError> {
-    AppName::parse(app).map_err(|source| EngineError::AppName {
-        name: app.to_owned(),
-        source: Box::new(source),
-    })
-}
-
-fn parse_manifest(name: &AppName, text: &str) -> Result<Arc<Manifest>, EngineError> {
-    let manifest = Manifest::parse("Vela.toml", text).map_err(|source| EngineError::Manifest {
-        source: Box::new(source),
-    })?;
-    if manifest.app.name != *name {
-        let manifest = manifest.app.name.to_string();
-        return Err(EngineError::OtherApp {
-            app: name.to_string(),
-            manifest,
-        });
-    }
-    if let Some(unsupported) = manifest.not_yet_deployable().into_iter().next() {
-        return Err(EngineError::NotYetDeployable {
-            key: unsupported.key,
-            why: unsupported.why,
-        });
-    }
-    Ok(Arc::new(manifest))
-}
-
-/// Locks the data directory for this process, and leaves its pid for whoever is refused.
-fn lock(stack: &Stack) -> Result<File, OpenError> {
-    let (dirs, path) = (&stack.dirs, stack.dirs.lock());
-    let at = |source| {
-        OpenError::State(StateError::Io {
-            path: path.clone(),
-            source,
-        })
-    };
-    durable::make_dir(dirs.data_dir(), 0o711).map_err(at)?;
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(at)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let pid = std::fs::read_to_string(&path)
-            .ok()
-            .and_then(|pid| pid.trim().parse().ok());
-        return Err(OpenError::Locked {
-            data_dir: dirs.data_dir().to_owned(),
-            pid,
-        });
-    }
-    file.set_len(0).map_err(at)?;
-    std::io::Write::write_all(&mut &file, format!("{}\n", std::process::id()).as_bytes())
-        .map_err(at)?;
-    Ok(file)
 }

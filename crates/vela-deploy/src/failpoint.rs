@@ -8,6 +8,8 @@ pub use armed::{Failpoints, Injected, Serves, from_env, serves_after};
 /// Where in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Moment {
+    /// Its intent is not recorded: the disk refuses it.
+    Intent,
     /// Its intent is recorded; nothing has happened.
     Before,
     /// Its effect has begun, or stands, but its end is not recorded.
@@ -18,11 +20,17 @@ pub enum Moment {
 
 impl Moment {
     /// All of them, in order.
-    pub const ALL: [Moment; 3] = [Moment::Before, Moment::Inside, Moment::After];
+    pub const ALL: [Moment; 4] = [
+        Moment::Intent,
+        Moment::Before,
+        Moment::Inside,
+        Moment::After,
+    ];
 
     /// The name in `VELA_FAILPOINT`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Moment::Intent => "intent",
             Moment::Before => "before",
             Moment::Inside => "inside",
             Moment::After => "after",
@@ -79,7 +87,7 @@ mod armed {
             | Step::Switch => Some(Serves::Old),
             Step::Provision => None,
             Step::Park | Step::StopFirst => sequential.then_some(Serves::Old),
-            Step::Commit if moment == Moment::Before => Some(Serves::Old),
+            Step::Commit if matches!(moment, Moment::Intent | Moment::Before) => Some(Serves::Old),
             Step::Commit | Step::PostDeploy | Step::Cleanup => Some(Serves::New),
             Step::Drain | Step::Stop => (!sequential).then_some(Serves::New),
             other => panic!("what must serve when {other} fails?"),

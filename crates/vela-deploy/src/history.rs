@@ -1,9 +1,12 @@
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use futures::stream::BoxStream;
 use uuid::Uuid;
 use vela_protocol::{Envelope, Event, HistoryEntry, Outcome, Step};
+
+use vela_release::ReleaseId;
 
 use crate::error::StateError;
 
@@ -22,8 +25,12 @@ pub(crate) struct Record {
 
 impl Record {
     /// Reads a file; a torn last line is ignored. Nothing if not even its first event is whole.
-    fn read(id: &str, path: &Path) -> Result<Option<Record>, StateError> {
-        let bytes = std::fs::read(path).map_err(StateError::at(path))?;
+    pub(crate) fn read(id: ReleaseId, dir: &Path) -> Result<Option<Record>, StateError> {
+        let path = path_of(dir, id);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(StateError::at(&path))?,
+        };
         let mut events = Vec::new();
         let mut whole_bytes = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -44,8 +51,8 @@ impl Record {
             })
         );
         Ok(started.then(|| Record {
-            id: id.to_owned(),
-            path: path.to_owned(),
+            id: id.to_string(),
+            path,
             events,
             whole_bytes,
         }))
@@ -114,7 +121,7 @@ impl Record {
 pub(crate) fn read_all(dir: &Path) -> Result<Vec<Record>, StateError> {
     let mut records = Vec::new();
     for id in ids(dir)? {
-        match Record::read(&id, &dir.join(format!("{id}.jsonl")))? {
+        match Record::read(id, dir)? {
             Some(record) => records.push(record),
             None => tracing::warn!(%id, dir = %dir.display(), "a history file holds no operation"),
         }
@@ -124,14 +131,34 @@ pub(crate) fn read_all(dir: &Path) -> Result<Vec<Record>, StateError> {
 
 /// The newest operation of an app.
 pub(crate) fn read_last(dir: &Path) -> Result<Option<Record>, StateError> {
-    match ids(dir)?.pop() {
-        Some(id) => Record::read(&id, &dir.join(format!("{id}.jsonl"))),
-        None => Ok(None),
+    for id in ids(dir)?.into_iter().rev() {
+        if let Some(record) = Record::read(id, dir)? {
+            return Ok(Some(record));
+        }
     }
+    Ok(None)
 }
 
-/// The ids of the operations of an app, oldest first: ids sort by time.
-pub(crate) fn ids(dir: &Path) -> Result<Vec<String>, StateError> {
+/// One operation, by the id that its client gave it. Reads the first line of each file, the newest first.
+pub(crate) fn find(dir: &Path, deploy: Uuid) -> Result<Option<Record>, StateError> {
+    for id in ids(dir)?.into_iter().rev() {
+        let path = path_of(dir, id);
+        let file = File::open(&path).map_err(StateError::at(&path))?;
+        let mut first = String::new();
+        BufReader::new(file)
+            .read_line(&mut first)
+            .map_err(StateError::at(&path))?;
+        let is_it =
+            serde_json::from_str(&first).is_ok_and(|first: Envelope| first.deploy == deploy);
+        if is_it {
+            return Record::read(id, dir);
+        }
+    }
+    Ok(None)
+}
+
+/// The ids of the operations of an app, oldest first: ids sort by time. Files with other names are none.
+pub(crate) fn ids(dir: &Path) -> Result<Vec<ReleaseId>, StateError> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(StateError::at(dir))?,
@@ -139,12 +166,15 @@ pub(crate) fn ids(dir: &Path) -> Result<Vec<String>, StateError> {
     let mut ids = Vec::new();
     for entry in entries {
         let name = entry.map_err(StateError::at(dir))?.file_name();
-        ids.extend(
-            name.to_str()
-                .and_then(|name| name.strip_suffix(".jsonl"))
-                .map(str::to_owned),
-        );
+        let id = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".jsonl")?.parse::<ReleaseId>().ok());
+        ids.extend(id);
     }
     ids.sort();
     Ok(ids)
+}
+
+fn path_of(dir: &Path, id: ReleaseId) -> PathBuf {
+    dir.join(format!("{id}.jsonl"))
 }

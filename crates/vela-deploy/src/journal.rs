@@ -254,9 +254,14 @@ mod tests {
     #[tokio::test]
     async fn watchers_get_the_past_and_the_future_and_an_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(dir.path(), "a", Uuid::nil(), Arc::new(SystemClock))
-            .await
-            .unwrap();
+        let mut journal = Journal::create(
+            dir.path(),
+            "20260305-143022",
+            Uuid::nil(),
+            Arc::new(SystemClock),
+        )
+        .await
+        .unwrap();
         journal.append(started(), Durability::Synced).await.unwrap();
         let from_start = journal.feed().events(0);
         let from_second = journal.feed().events(1);
@@ -285,14 +290,19 @@ mod tests {
     #[tokio::test]
     async fn a_torn_line_is_ignored_and_cut_off_when_the_file_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(dir.path(), "a", Uuid::nil(), Arc::new(SystemClock))
-            .await
-            .unwrap();
+        let mut journal = Journal::create(
+            dir.path(),
+            "20260305-143022",
+            Uuid::nil(),
+            Arc::new(SystemClock),
+        )
+        .await
+        .unwrap();
         journal
             .append(started(), Durability::Written)
             .await
             .unwrap();
-        let path = dir.path().join("a.jsonl");
+        let path = dir.path().join("20260305-143022.jsonl");
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend(b"{\"v\":1,\"se");
         std::fs::write(&path, &bytes).unwrap();

@@ -31,7 +31,7 @@ use crate::step_error::StepError;
 /// How many lines of an app's log an error quotes.
 const QUOTED_LINES: usize = 10;
 /// How many ports an instance is tried on when strangers listen on them.
-const PORT_TRIES: usize = 3;
+const PORT_TRIES: usize = 4;
 
 /// Everything that is needed to start instances of one release: a deploy, a restart, a rollback, the restore at the
 /// daemon's start and the restart after a crash all start them with this.
@@ -146,31 +146,27 @@ impl Launch {
         running: &mut Running,
         events: Option<&UnboundedSender<Event>>,
     ) -> Result<(), StepError> {
-        for _ in 0..PORT_TRIES {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let result = self.wait_healthy(running, events).await;
-            let (port, pid) = match (self.port_owner(running).await, result) {
-                (PortOwner::Stranger { pid }, _) => (running.lease.port(), pid),
-                (_, result) => return result,
+            let PortOwner::Stranger { pid } = self.port_owner(running).await else {
+                return result;
             };
-            if let Some(events) = events {
-                let message =
-                    format!("another process listens on port {port}: trying another port");
-                emit(events, Event::Warned { message });
+            let port = running.lease.port();
+            tracing::warn!(app = %self.app, port, ?pid, "a stranger listens on the port of an instance");
+            if attempt == PORT_TRIES {
+                return Err(StepError::PortTaken { port, pid });
             }
             let lease = self.stack.ports.reserve().map_err(StepError::Port)?;
             self.stop([&*running], StopPermit::NeverRouted).await?;
             *running = self.start(lease).await?;
             if let Some(events) = events {
+                let message =
+                    format!("another process listens on port {port}: trying another port");
+                emit(events, Event::Warned { message });
                 emit(events, running.started());
             }
-            tracing::warn!(app = %self.app, port, ?pid, "a stranger listens on the port of an instance");
-        }
-        match self.port_owner(running).await {
-            PortOwner::Stranger { pid } => Err(StepError::PortTaken {
-                port: running.lease.port(),
-                pid,
-            }),
-            _ => self.wait_healthy(running, events).await,
         }
     }
 

@@ -45,6 +45,7 @@
 //!   rollbacks and restores.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod actor;
 mod app;
 mod clock;
@@ -56,11 +57,13 @@ mod env;
 mod error;
 pub mod failpoint;
 mod history;
+mod hook;
 mod hosts;
 mod journal;
 mod keeper;
 mod launch;
 mod meta;
+mod open;
 mod operation;
 mod owner;
 mod plan;

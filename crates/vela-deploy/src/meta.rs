@@ -73,6 +73,24 @@ impl Meta {
         Manifest::parse("manifest.toml", &text).map_err(|source| StateError::damaged(&path, source))
     }
 
+    /// Every release that something is recorded of.
+    pub(crate) fn all(dirs: &AppDirs) -> Result<Vec<ReleaseId>, StateError> {
+        let metas = dirs.metas();
+        let entries = match std::fs::read_dir(&metas) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(StateError::at(&metas))?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(StateError::at(&metas))?.file_name();
+            all.extend(
+                name.to_str()
+                    .and_then(|name| name.parse::<ReleaseId>().ok()),
+            );
+        }
+        Ok(all)
+    }
+
     /// Removes what is recorded of a release, if anything is.
     pub(crate) fn remove(dirs: &AppDirs, release: ReleaseId) -> Result<(), StateError> {
         let path = dirs.meta(release);

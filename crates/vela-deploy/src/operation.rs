@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
-use vela_manifest::{Domain, Manifest};
+use vela_manifest::Manifest;
 use vela_protocol::{Event, Operation as Kind, Report, Serving, Step, Who};
 use vela_proxy::Replaced;
 use vela_release::{Artifact, ReleaseId};
 use vela_supervisor::PortLease;
 
 use crate::app::{App, Old};
+use crate::failpoint::Moment;
 use crate::history::Events;
 use crate::journal::{Durability, Journal, record};
 use crate::launch::{Launch, Running, StopPermit};
@@ -55,6 +56,15 @@ impl What {
     }
 }
 
+/// An operation that is recorded and has done nothing yet.
+pub(crate) struct Start {
+    pub(crate) journal: Journal,
+    id: ReleaseId,
+    release: ReleaseId,
+    previous: Option<ReleaseId>,
+    steps: Vec<Step>,
+}
+
 /// One operation under way: the steps it has reached, and what each of them left to be undone.
 pub(crate) struct Operation<'a> {
     pub(crate) app: &'a mut App,
@@ -65,7 +75,6 @@ pub(crate) struct Operation<'a> {
     pub(crate) id: ReleaseId,
     pub(crate) release: ReleaseId,
     pub(crate) previous: Option<ReleaseId>,
-    previous_hosts: Vec<Domain>,
     pub(crate) steps: Vec<Step>,
     pub(crate) reached: Vec<Step>,
     began: Instant,
@@ -79,6 +88,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) replaced: Option<Replaced>,
     /// The proof that the old instances have no requests any more.
     pub(crate) permit: Option<StopPermit>,
+    /// The new release is read-only.
+    pub(crate) sealed: bool,
     /// The route points at the new instances.
     pub(crate) switched: bool,
     pub(crate) committed: bool,
@@ -86,36 +97,72 @@ pub(crate) struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     /// Records the operation; from here on it ends with a terminal event, if need be after a crash.
-    pub(crate) async fn begin(
-        app: &'a mut App,
-        request: Request,
-        claim: Claim,
-    ) -> Result<Operation<'a>, StepError> {
-        let previous_hosts = app.current_hosts().await;
+    pub(crate) async fn record_start(app: &mut App, request: &Request) -> Result<Start, StepError> {
+        app.call_off_removal()?;
         let releases = app.store(None)?.list().await.map_err(StepError::Store)?;
         let recorded = crate::history::ids(&app.dirs.history())?;
-        let newest = releases
-            .newest()
-            .max(recorded.last().and_then(|id| id.parse().ok()));
+        let newest = releases.newest().max(recorded.last().copied());
         let id = ReleaseId::next_after(app.stack.clock.now(), newest);
         let release = match &request.what {
             What::Deploy { .. } => id,
             What::Rollback { release, .. } | What::Restart { release } => *release,
         };
+        let steps = plan(request, app.keeper.is_some());
+        let (git, message) = match &request.what {
+            What::Deploy { git, message, .. } => (git.clone(), message.clone()),
+            _ => (None, None),
+        };
+        let started = Event::Started {
+            app: app.name.to_string(),
+            operation: request.what.kind(),
+            release: release.to_string(),
+            previous: releases.current.map(|previous| previous.to_string()),
+            strategy: request.manifest.deploy.strategy.to_string(),
+            by: request.who.clone(),
+            steps: steps.clone(),
+            git,
+            message,
+        };
         let (clock, dir) = (Arc::clone(&app.stack.clock), app.dirs.history());
-        let journal = Journal::create(&dir, &id.to_string(), request.deploy, clock).await?;
+        let mut journal = Journal::create(&dir, &id.to_string(), request.deploy, clock).await?;
+        if let Err(error) = journal.append(started, Durability::Synced).await {
+            journal.discard();
+            return Err(error.into());
+        }
+        app.shared.set_exists(true);
+        Ok(Start {
+            journal,
+            id,
+            release,
+            previous: releases.current,
+            steps,
+        })
+    }
+
+    pub(crate) fn new(
+        app: &'a mut App,
+        request: Request,
+        claim: Claim,
+        start: Start,
+    ) -> Operation<'a> {
         let (background, from_background) = unbounded_channel();
         claim.set_observer(background.clone());
-        let mut operation = Operation {
-            steps: plan(&request, app.keeper.is_some()),
+        let Start {
+            journal,
+            id,
+            release,
+            previous,
+            steps,
+        } = start;
+        Operation {
             app,
             journal,
             claim,
             request,
             id,
             release,
-            previous: releases.current,
-            previous_hosts,
+            previous,
+            steps,
             reached: Vec::new(),
             began: Instant::now(),
             background,
@@ -126,16 +173,10 @@ impl<'a> Operation<'a> {
             old: None,
             replaced: None,
             permit: None,
+            sealed: false,
             switched: false,
             committed: false,
-        };
-        let started = operation.started();
-        if let Err(error) = operation.journal.append(started, Durability::Synced).await {
-            operation.journal.discard();
-            return Err(error.into());
         }
-        operation.app.shared.set_exists(true);
-        Ok(operation)
     }
 
     /// The events of the operation, from the first to the terminal one.
@@ -166,9 +207,7 @@ impl<'a> Operation<'a> {
             }
             Some((step, error, report)) => {
                 let serving = crate::undo::undo(&mut self).await;
-                self.app
-                    .hosts
-                    .keep_only(&self.app.name, &self.previous_hosts);
+                self.app.release_hosts().await;
                 self.failed(step, &error, report, serving)
             }
         };
@@ -190,24 +229,6 @@ impl<'a> Operation<'a> {
             record(&mut journal, event, Durability::Written).await;
         }
         record(&mut journal, terminal, Durability::Synced).await;
-    }
-
-    fn started(&self) -> Event {
-        let (git, message) = match &self.request.what {
-            What::Deploy { git, message, .. } => (git.clone(), message.clone()),
-            _ => (None, None),
-        };
-        Event::Started {
-            app: self.app.name.to_string(),
-            operation: self.request.what.kind(),
-            release: self.release.to_string(),
-            previous: self.previous.map(|previous| previous.to_string()),
-            strategy: self.request.manifest.deploy.strategy.to_string(),
-            by: self.request.who.clone(),
-            steps: self.steps.clone(),
-            git,
-            message,
-        }
     }
 
     fn failed(&self, step: Step, error: &StepError, report: Report, serving: Serving) -> Event {
@@ -238,9 +259,17 @@ impl<'a> Operation<'a> {
         }
         self.claim.set_step(step);
         self.reached.push(step);
-        self.journal
-            .append(Event::StepStarted { step }, Durability::Synced)
-            .await?;
+        if let Err(error) = self.intend(step).await {
+            if !self.committed {
+                return Err(error);
+            }
+            // Nothing is undone any more, so what is left is done without a record of its begin: all but the hook,
+            // which the next daemon would run again.
+            tracing::error!(app = %self.app.name, %step, error = %error.report(), "could not record that a step begins");
+            if step == Step::PostDeploy {
+                return Ok(());
+            }
+        }
         let began = Instant::now();
         let result = self.do_step(step).await;
         let ms = millis(began);
@@ -265,9 +294,11 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// What started the new instances, if it came to that.
-    pub(crate) fn launch_made(&self) -> Option<Arc<Launch>> {
-        self.launch.clone()
+    /// Puts the intent to take a step on disk.
+    async fn intend(&mut self, step: Step) -> Result<(), StepError> {
+        self.app.stack.hit(step, Moment::Intent)?;
+        let intent = Event::StepStarted { step };
+        Ok(self.journal.append(intent, Durability::Synced).await?)
     }
 
     pub(crate) async fn record(&mut self, event: Event) {

@@ -1,22 +1,29 @@
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use tokio::sync::mpsc::unbounded_channel;
+use uuid::Uuid;
 use vela_manifest::Manifest;
-use vela_protocol::{Event, Hook, Operation as Kind, Report, Serving, Step};
+use vela_protocol::{Event, Hook, Operation as Kind, Outcome, Report, Step};
 use vela_proxy::{ParkLimits, RouteSpec};
 use vela_release::ReleaseId;
 use vela_supervisor::{Instance, Stop};
 
 use crate::app::App;
-use crate::desired::Removing;
+use crate::desired::{Desired, Removing};
+use crate::dirs::AppDirs;
+use crate::durable;
 use crate::error::StateError;
 use crate::history::{self, Record};
-use crate::journal::{Durability, Journal, record};
+use crate::hook::HookRun;
+use crate::journal::{Durability, Feed, Journal, record, recording};
 use crate::keeper::Begin;
 use crate::launch::{self, Launch, Running, StopPermit};
 use crate::meta::Meta;
+use crate::operation::millis;
 use crate::owner::Owner;
 use crate::step_error::StepError;
-use crate::task::Task;
 
 /// What a restarted daemon found of an app, and has still to do once the app's route is in the table.
 #[derive(Debug, Default)]
@@ -26,7 +33,7 @@ pub(crate) struct Recovery {
     /// Instances of superseded or undone releases, and tasks of interrupted operations.
     leftover: Vec<Instance>,
     /// The operation that the crash interrupted.
-    interrupted: Option<Interrupted>,
+    interrupted: Option<(Last, Journal)>,
 }
 
 #[derive(Debug)]
@@ -35,13 +42,22 @@ struct Restore {
     adopted: Vec<Running>,
 }
 
+/// The newest operation of an app.
 #[derive(Debug)]
-struct Interrupted {
+struct Last {
     record: Record,
     kind: Kind,
     release: ReleaseId,
     previous: Option<ReleaseId>,
     committed: bool,
+}
+
+impl Recovery {
+    /// The interrupted operation's events, for clients that wait for its end.
+    pub(crate) fn feed(&self) -> Option<(Uuid, Arc<Feed>)> {
+        let (last, journal) = self.interrupted.as_ref()?;
+        Some((last.record.deploy(), Arc::clone(journal.feed())))
+    }
 }
 
 impl App {
@@ -53,22 +69,36 @@ impl App {
         &mut self,
         alive: Vec<Instance>,
     ) -> Result<Option<Recovery>, StepError> {
-        self.desired = crate::desired::Desired::read(&self.dirs.desired())?;
+        self.desired = Desired::read(&self.dirs.desired())?;
         if let Some(removing) = self.desired.removing {
+            self.shared.set_exists(true);
             self.stop_leftover(&alive).await;
-            self.delete(removing)?;
+            self.delete(removing).await?;
+            return Ok(None);
+        }
+        let last = history::read_last(&self.dirs.history())?;
+        if !self.dirs.logs().exists() && last.as_ref().is_none_or(Record::is_ended) {
+            // Data, secrets or history of an app that was removed, or never deployed.
+            self.stop_leftover(&alive).await;
             return Ok(None);
         }
         self.shared.set_exists(true);
         let current = self.current_manifest().await?;
-        let interrupted = self.interrupted(current.as_ref().map(|(release, _)| *release))?;
-        if let Some(interrupted) = interrupted.as_ref().filter(|one| one.committed) {
-            self.desired.running = true;
-            self.desired.operation = Some(interrupted.record.id.clone());
-            if interrupted.kind != Kind::Restart {
-                self.desired.secrets = Meta::read(&self.dirs, interrupted.release)?.secrets;
-            }
+        let last = match last {
+            Some(record) => self.judge(record, current.as_ref().map(|(release, _)| *release))?,
+            None => None,
+        };
+        if let Some(last) = last.as_ref().filter(|last| last.committed) {
+            self.catch_up(last)?;
         }
+        let interrupted = match last.filter(|last| !last.record.is_ended()) {
+            Some(last) => {
+                let clock = Arc::clone(&self.stack.clock);
+                let journal = Journal::reopen(&last.record, clock).await?;
+                Some((last, journal))
+            }
+            None => None,
+        };
         let Some((release, manifest)) = current else {
             self.shared.set_stopped(None, None, false);
             return Ok(Some(Recovery {
@@ -134,19 +164,15 @@ impl App {
         if let Err(error) = self.sweep_task_logs() {
             tracing::warn!(app = %self.name, %error, "could not remove the logs of tasks");
         }
-        if let Some(interrupted) = interrupted
-            && let Err(error) = self.settle(interrupted, launch).await
+        if let Some((interrupted, journal)) = interrupted
+            && let Err(error) = self.settle(interrupted, journal, launch).await
         {
             tracing::error!(app = %self.name, error = %error.report(), "could not settle the interrupted operation");
         }
     }
 
-    fn interrupted(&self, current: Option<ReleaseId>) -> Result<Option<Interrupted>, StepError> {
-        let Some(record) =
-            history::read_last(&self.dirs.history())?.filter(|record| !record.is_ended())
-        else {
-            return Ok(None);
-        };
+    /// Whether the newest operation has committed.
+    fn judge(&self, record: Record, current: Option<ReleaseId>) -> Result<Option<Last>, StepError> {
         let Event::Started {
             operation,
             release,
@@ -162,17 +188,31 @@ impl App {
         };
         let (kind, release) = (*operation, parse(release)?);
         let previous = previous.as_deref().map(parse).transpose()?;
-        let committed = match kind {
-            Kind::Restart => self.desired.operation.as_ref() == Some(&record.id),
+        let committed = match (record.entry().map(|entry| entry.outcome), kind) {
+            (Some(Outcome::Succeeded), _) => true,
+            (Some(Outcome::Failed | Outcome::Cancelled), _) => false,
+            (_, Kind::Restart) => self.desired.operation.as_ref() == Some(&record.id),
             _ => current == Some(release),
         };
-        Ok(Some(Interrupted {
+        Ok(Some(Last {
             record,
             kind,
             release,
             previous,
             committed,
         }))
+    }
+
+    /// `desired.toml` is written after the commit of a deploy or rollback: a crash or a full disk in between leaves one
+    /// that speaks of the operation before. One that names this operation is newer than its commit, and right.
+    fn catch_up(&mut self, last: &Last) -> Result<(), StateError> {
+        if self.desired.operation.as_ref() == Some(&last.record.id) {
+            return Ok(());
+        }
+        self.desired.running = true;
+        self.desired.operation = Some(last.record.id.clone());
+        self.desired.secrets = Meta::read(&self.dirs, last.release)?.secrets;
+        Ok(())
     }
 
     /// Whether an instance that outlived the last daemon is one of those that should serve.
@@ -222,20 +262,10 @@ impl App {
 
     /// Ends what an operation failed to end: every process of the app but those that should serve `current`.
     pub(crate) async fn sweep(&self, current: Option<ReleaseId>) {
-        let alive = match self.stack.supervisor.list().await {
-            Ok(alive) => alive,
-            Err(error) => {
-                return tracing::error!(app = %self.name, %error, "could not list the instances");
-            }
-        };
-        let is_own =
-            |one: &Instance| Owner::of(one).is_some_and(|owner| owner.app() == self.name.as_str());
         let is_wanted =
             |one: &Instance| current.is_some_and(|current| self.is_wanted(one, current));
-        let leftover: Vec<_> = alive
-            .into_iter()
-            .filter(|one| is_own(one) && !is_wanted(one))
-            .collect();
+        let mut leftover = self.own_instances().await;
+        leftover.retain(|one| !is_wanted(one));
         self.stop_leftover(&leftover).await;
     }
 
@@ -288,20 +318,21 @@ impl App {
     /// Finishes an operation that had committed, or undoes one that had not, and records its end.
     async fn settle(
         &mut self,
-        interrupted: Interrupted,
+        interrupted: Last,
+        mut journal: Journal,
         launch: Option<Arc<Launch>>,
     ) -> Result<(), StepError> {
-        let Interrupted {
+        let Last {
             record: found,
             kind,
             release,
             previous,
             committed,
         } = interrupted;
-        let mut journal = Journal::reopen(&found, Arc::clone(&self.stack.clock)).await?;
         let started = found.events[0].time;
         let terminal = if committed {
             self.desired.write(&self.dirs.desired())?;
+            self.record_secrets(release)?;
             if let Some(launch) = launch {
                 self.finish(&found, &mut journal, &launch, previous).await;
             }
@@ -320,12 +351,8 @@ impl App {
                     .map_err(StepError::Store)?;
                 Meta::remove(&self.dirs, release)?;
             }
-            let serving = match &self.keeper {
-                Some(keeper) => Serving::Previous {
-                    release: keeper.launch.release.id.to_string(),
-                },
-                None => Serving::Nothing,
-            };
+            self.shared.settled().await;
+            let serving = self.serving();
             let message =
                 "the daemon was interrupted, and undid the operation when it was started again";
             let error = Report {
@@ -380,7 +407,7 @@ impl App {
         let Some(command) = &deploy.post_deploy else {
             return;
         };
-        let (step, hook) = (Step::PostDeploy, Hook::PostDeploy);
+        let step = Step::PostDeploy;
         if let Err(error) = journal
             .append(Event::StepStarted { step }, Durability::Synced)
             .await
@@ -389,35 +416,17 @@ impl App {
             tracing::error!(app = %self.name, %error, "could not record that post_deploy begins");
             return;
         }
-        let began = std::time::Instant::now();
-        let port = self.shared.status(self.stack.clock.now()).port.unwrap_or(0);
-        let mut lines = Vec::new();
-        let result = match Task::start(launch, hook.as_str(), command, port).await {
-            Err(source) => Err(StepError::HookStart { hook, source }),
-            Ok(mut task) => {
-                let on_line = |stream, line| lines.push(Event::HookPrinted { hook, stream, line });
-                match tokio::time::timeout(deploy.hook_timeout, task.run(on_line)).await {
-                    Ok(status) if status.success() => Ok(()),
-                    Ok(status) => Err(StepError::Hook {
-                        hook,
-                        status,
-                        output: Vec::new(),
-                    }),
-                    Err(_) => {
-                        task.kill().await;
-                        Err(StepError::HookTimedOut {
-                            hook,
-                            limit: deploy.hook_timeout,
-                            output: Vec::new(),
-                        })
-                    }
-                }
-            }
+        let began = Instant::now();
+        let run = HookRun {
+            hook: Hook::PostDeploy,
+            command,
+            limit: deploy.hook_timeout,
+            port: self.shared.status(self.stack.clock.now()).port.unwrap_or(0),
         };
-        for line in lines {
-            record(journal, line, Durability::Written).await;
-        }
-        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (background, mut printed) = unbounded_channel();
+        let run = run.run(launch, &background, std::future::pending());
+        let result = recording(journal, &mut printed, run).await;
+        let ms = millis(began);
         let ended = match result {
             Ok(()) => Event::StepFinished { step, ms },
             Err(error) => Event::StepFailed {
@@ -434,37 +443,47 @@ impl App {
     }
 
     /// Removes what is on disk of the app: all of it, or all but its data, secrets and history.
-    pub(crate) fn delete(&mut self, removing: Removing) -> Result<(), StateError> {
+    ///
+    /// The wish in `desired.toml` goes last: whatever is interrupted before is gone on with at the next start.
+    pub(crate) async fn delete(&mut self, removing: Removing) -> Result<(), StateError> {
         self.shared.forget_store();
-        let root = self.dirs.root();
-        let remove = |path: &std::path::Path| {
-            crate::durable::remove_tree(path).map_err(StateError::at(path))
-        };
-        match removing {
-            Removing::Purge => remove(root)?,
-            Removing::Keep => {
-                // The link first: without it nothing of the app is ever started again.
-                for file in [root.join("current"), self.dirs.derived()] {
-                    match std::fs::remove_file(&file) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(StateError::Io {
-                                path: file,
-                                source: error,
-                            });
-                        }
-                        _ => {}
-                    }
-                }
-                remove(&root.join("releases"))?;
-                remove(&self.dirs.metas())?;
-                remove(&self.dirs.logs())?;
-                std::fs::remove_file(self.dirs.desired())
-                    .map_err(StateError::at(&self.dirs.desired()))?;
-            }
-        }
-        self.desired = crate::desired::Desired::default();
+        let dirs = self.dirs.clone();
+        let deleting = tokio::task::spawn_blocking(move || delete(&dirs, removing));
+        deleting
+            .await
+            .map_err(|error| StateError::damaged(self.dirs.root(), error))??;
+        self.desired = Desired::default();
         self.shared.set_exists(false);
         Ok(())
+    }
+}
+
+fn delete(dirs: &AppDirs, removing: Removing) -> Result<(), StateError> {
+    let root = dirs.root();
+    // The link first: without it nothing of the app is ever started again.
+    for file in [root.join("current"), dirs.derived()] {
+        remove_file(&file)?;
+    }
+    let mut trees = vec![root.join("releases"), dirs.metas(), dirs.logs()];
+    if removing == Removing::Purge {
+        trees.extend([dirs.data(), dirs.secrets(), dirs.history()]);
+    }
+    for tree in trees {
+        durable::remove_tree(&tree).map_err(StateError::at(&tree))?;
+    }
+    remove_file(&dirs.desired())?;
+    match removing {
+        Removing::Keep => Ok(()),
+        Removing::Purge => durable::remove_tree(root).map_err(StateError::at(root)),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), StateError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StateError::at(path)(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
@@ -130,6 +131,19 @@ impl Shared {
         state.manifest = manifest;
         state.instances.clear();
         state.health = None;
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.lock().health == Some(Health::Healthy)
+    }
+
+    /// Waits until it is known whether the instances of a start are healthy, half a minute at most.
+    pub(crate) async fn settled(&self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while self.lock().health == Some(Health::Starting) && tokio::time::Instant::now() < deadline
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) fn count_restart(&self) {

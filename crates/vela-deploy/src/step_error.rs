@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -25,8 +26,12 @@ pub(crate) enum StepError {
     State(#[from] StateError),
     #[error("the app's user could not be had")]
     User(#[source] vela_supervisor::users::UserError),
-    #[error("the app's data directory could not be prepared")]
-    DataDir(#[source] StateError),
+    #[error("{} belongs to the user id {owner}, and the app is to run as {user}", data.display())]
+    OtherUser {
+        data: PathBuf,
+        owner: u32,
+        user: String,
+    },
     #[error("the environment could not be built")]
     Env(#[from] UnsetSecret),
     #[error("the service `{kind}` could not be provisioned")]
@@ -125,6 +130,10 @@ impl StepError {
             StepError::HookTimedOut { .. } => {
                 Some("raise `hook_timeout` in [deploy], or make the hook faster".to_owned())
             }
+            StepError::OtherUser { data, user, .. } => Some(format!(
+                "stop the app, give {} and all in it to {user}, and deploy again",
+                data.display()
+            )),
             StepError::PortTaken { .. } => {
                 Some("free ports of the range in server.toml, or choose another range".to_owned())
             }

@@ -1,25 +1,22 @@
 //! What each step does. How it is recorded and what its failure leads to is the same for all: `operation.rs`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vela_protocol::{Event, Hook, Step, Stream};
+use vela_protocol::{Event, Hook, Step};
 use vela_proxy::ParkLimits;
 use vela_supervisor::PortLease;
 
 use crate::desired::Desired;
 use crate::failpoint::Moment;
+use crate::hook::HookRun;
 use crate::journal::recording;
 use crate::keeper::Begin;
-use crate::launch::{Launch, StopPermit, emit};
+use crate::launch::{Launch, StopPermit};
 use crate::meta::Meta;
 use crate::operation::{Operation, What};
+use crate::shared::Health;
 use crate::step_error::StepError;
-use crate::task::Task;
-
-/// How many lines of a failed hook an error quotes.
-const QUOTED_LINES: usize = 10;
 
 impl Operation<'_> {
     pub(crate) async fn do_step(&mut self, step: Step) -> Result<(), StepError> {
@@ -103,6 +100,8 @@ impl Operation<'_> {
 
     /// Holds the requests; the keeper is retired, so that nothing starts the old release meanwhile.
     async fn park(&mut self) -> Result<(), StepError> {
+        self.seal().await?;
+        self.reserved_port()?;
         let Some(old) = self.app.take_old().await else {
             return Ok(());
         };
@@ -129,14 +128,7 @@ impl Operation<'_> {
 
     async fn start(&mut self) -> Result<(), StepError> {
         let launch = self.launch().await?;
-        if let What::Deploy { .. } = self.request.what {
-            // The hook may have written into the release; the app may not.
-            self.app
-                .store(launch.user.as_ref())?
-                .seal(self.release)
-                .await
-                .map_err(StepError::Store)?;
-        }
+        self.seal().await?;
         for _ in 0..launch.manifest.deploy.instances {
             let lease = self.lease()?;
             let running = launch.start(lease).await?;
@@ -198,7 +190,13 @@ impl Operation<'_> {
             ..self.app.desired.clone()
         };
         if let What::Restart { .. } = self.request.what {
-            desired.write(&self.app.dirs.desired())?;
+            if let Err(error) = desired.write(&self.app.dirs.desired()) {
+                // What the file says decides, whatever the call said.
+                let written = Desired::read(&self.app.dirs.desired())?;
+                if written.operation != desired.operation {
+                    return Err(error.into());
+                }
+            }
         } else {
             let store = self.app.store(launch.user.as_ref())?;
             if let Err(error) = store.activate(self.release).await {
@@ -222,11 +220,7 @@ impl Operation<'_> {
     async fn after_commit(&mut self, launch: &Launch, desired: Desired) -> Result<(), StepError> {
         self.app.desired = desired;
         self.app.desired.write(&self.app.dirs.desired())?;
-        let mut meta = Meta::read(&self.app.dirs, self.release)?;
-        if meta.secrets != self.request.secrets {
-            meta.secrets = self.request.secrets;
-            meta.update(&self.app.dirs, self.release)?;
-        }
+        self.app.record_secrets(self.release)?;
         self.app.write_derived(launch)?;
         Ok(())
     }
@@ -262,6 +256,11 @@ impl Operation<'_> {
         let stopped = old.launch.stop(&running, permit).await;
         if stopped.is_err() {
             old.running = running;
+        } else if self.app.keeper.is_none() {
+            // Sequential: nothing runs until the new instance does.
+            self.app
+                .shared
+                .set_instances(&old.launch, &[], Health::Starting);
         }
         for (id, exit) in stopped? {
             let exit = exit.status.to_string();
@@ -296,52 +295,34 @@ impl Operation<'_> {
             Some(running) => running.lease.port(),
             None => self.reserved_port()?,
         };
-        let cancelled = self.claim.cancellation();
-        let mut task = Task::start(&launch, hook.as_str(), &command, port)
-            .await
-            .map_err(|source| StepError::HookStart { hook, source })?;
-        let mut output = VecDeque::new();
-        let background = self.background.clone();
-        let on_line = |stream: Stream, line: String| {
-            output.push_back(line.clone());
-            if output.len() > QUOTED_LINES {
-                output.pop_front();
-            }
-            emit(&background, Event::HookPrinted { hook, stream, line });
+        let run = HookRun {
+            hook,
+            command: &command,
+            limit,
+            port,
         };
-        let ended = async {
-            tokio::select! {
-                status = task.run(on_line) => Some(status),
-                () = tokio::time::sleep(limit) => None,
-                () = cancelled, if step.is_undoable() => None,
+        let cancellation = self.claim.cancellation();
+        let cancelled = async {
+            match step.is_undoable() {
+                true => cancellation.await,
+                false => std::future::pending().await,
             }
         };
-        let ended = recording(&mut self.journal, &mut self.from_background, ended).await;
-        let output = output.into();
-        match ended {
-            Some(status) if status.success() => {}
-            Some(status) => {
-                return Err(StepError::Hook {
-                    hook,
-                    status,
-                    output,
-                });
-            }
-            None => {
-                task.kill().await;
-                let cancelled = step.is_undoable() && self.claim.cancelled_by().is_some();
-                return Err(if cancelled {
-                    StepError::Cancelled
-                } else {
-                    StepError::HookTimedOut {
-                        hook,
-                        limit,
-                        output,
-                    }
-                });
-            }
-        }
+        let run = run.run(&launch, &self.background, cancelled);
+        recording(&mut self.journal, &mut self.from_background, run).await?;
         self.fail_at(step, Moment::Inside)
+    }
+
+    /// Makes the new release read-only: a hook may have written into it, the app may not. Before the gap of a
+    /// sequential deploy, for it takes time and may fail.
+    async fn seal(&mut self) -> Result<(), StepError> {
+        if matches!(self.request.what, What::Deploy { .. }) && !self.sealed {
+            let launch = self.launch().await?;
+            let store = self.app.store(launch.user.as_ref())?;
+            store.seal(self.release).await.map_err(StepError::Store)?;
+            self.sealed = true;
+        }
+        Ok(())
     }
 
     /// What starts the new instances, made once.

@@ -14,6 +14,9 @@ use crate::launch::{Launch, next_exit};
 use crate::owner::Owner;
 use crate::step_error::StepError;
 
+/// A task's log, which is read as it is written, is rotated at this size.
+const LOG_BYTES: u64 = 4 << 20;
+
 /// A command of the user's that runs to its end: a hook, or an exec probe. It runs under the supervisor, as the
 /// app's user, with the app's environment, in the release directory, so that a restarted daemon finds and ends it.
 ///
@@ -58,8 +61,8 @@ impl Task {
                 .map_err(|error| TaskError::Env(Box::new(error)))?,
             user: launch.user.clone(),
             log: LogSpec {
-                keep: 0,
-                max_bytes: u64::MAX,
+                keep: 1,
+                max_bytes: LOG_BYTES,
                 ..LogSpec::new(&log)
             },
             ..InstanceSpec::new(id.clone(), "/bin/sh")
@@ -93,7 +96,11 @@ impl Task {
         let status = loop {
             tokio::select! {
                 (_, exit) = &mut exit => break exit.status,
-                Some(Ok(line)) = self.lines.next() => on_line(stream(line.stream), line.text),
+                Some(Ok(line)) = self.lines.next() => {
+                    on_line(stream(line.stream), line.text);
+                    // Lines of a file are always ready: whoever waits beside this must get a turn.
+                    tokio::task::consume_budget().await;
+                }
             }
         };
         self.ended = true;
@@ -131,10 +138,12 @@ impl Drop for Task {
             if !ended && let Err(error) = supervisor.stop(&id, &Stop::now()).await {
                 tracing::warn!(instance = %id, %error, "could not stop a task");
             }
-            if let Err(error) = std::fs::remove_file(&log)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(log = %log.display(), %error, "could not remove the log of a task");
+            for log in [log.with_added_extension("1"), log] {
+                if let Err(error) = std::fs::remove_file(&log)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(log = %log.display(), %error, "could not remove the log of a task");
+                }
             }
         });
     }

@@ -1,13 +1,13 @@
 use std::time::Instant;
 
 use vela_protocol::{Event, Serving, Step};
-use vela_proxy::{DrainLimits, ParkLimits, Replaced};
+use vela_proxy::{DrainLimits, ParkLimits, Replaced, RouteSpec};
 
 use crate::app::Old;
 use crate::keeper::Begin;
 use crate::launch::StopPermit;
 use crate::meta::Meta;
-use crate::operation::Operation;
+use crate::operation::{Operation, millis};
 use crate::step_error::StepError;
 
 /// Takes back the steps that were reached, in reverse, and says what the app's users get then. A step that can't be
@@ -29,7 +29,7 @@ pub(crate) async fn undo(operation: &mut Operation<'_>) -> Serving {
             // commit point is never undone.
             _ => continue,
         };
-        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ms = millis(began);
         let error = result.err().map(|error| error.report());
         operation
             .record(Event::StepUndone { step, ms, error })
@@ -63,12 +63,21 @@ async fn switch_back(operation: &mut Operation<'_>) -> Result<(), StepError> {
             .await
         }
         (Some(old), _) => stack.router.apply(old.launch.route(&old.running)).await,
-        (None, _) => {
-            stack
-                .router
-                .remove(&operation.app.name.as_str().into())
-                .await
-        }
+        (None, _) => match operation.app.current_manifest().await? {
+            // A stopped app has its hosts, and answers 503.
+            Some((_, manifest)) => {
+                let spec = RouteSpec {
+                    id: operation.app.name.as_str().into(),
+                    hosts: crate::launch::hosts(&manifest),
+                    upstreams: Vec::new(),
+                };
+                stack.router.apply(spec).await
+            }
+            None => {
+                let id = operation.app.name.as_str().into();
+                stack.router.remove(&id).await
+            }
+        },
     }
     .map_err(StepError::Route)?;
     // Now it is the new instances that are drained and stopped.
@@ -78,7 +87,7 @@ async fn switch_back(operation: &mut Operation<'_>) -> Result<(), StepError> {
 
 async fn stop_new(operation: &mut Operation<'_>) -> Result<(), StepError> {
     let running = std::mem::take(&mut operation.new);
-    let Some(launch) = operation.launch_made() else {
+    let Some(launch) = operation.launch.clone() else {
         return Ok(());
     };
     let new = Old { launch, running };
@@ -161,13 +170,8 @@ async fn unpark(operation: &mut Operation<'_>) -> Result<(), StepError> {
 /// Gives the old instances back to a keeper, which goes on trying if they are down.
 fn keep_old(operation: &mut Operation<'_>) -> Serving {
     let Some(old) = operation.old.take() else {
-        return match &operation.app.keeper {
-            // The operation failed before it touched what runs.
-            Some(keeper) => Serving::Previous {
-                release: keeper.launch.release.id.to_string(),
-            },
-            None => Serving::Nothing,
-        };
+        // The operation failed before it touched what runs, if anything does.
+        return operation.app.serving();
     };
     let release = old.launch.release.id.to_string();
     let serving = match old.running.is_empty() {

@@ -547,3 +547,80 @@ async fn a_second_engine_on_the_same_directory_is_refused() {
     );
     assert!(error.hint().is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_goes_to_what_the_current_release_replaced() {
+    let world = World::new(|stack| stack).await;
+    let mut releases = Vec::new();
+    for _ in 0..3 {
+        succeeded(&world.deploy(MANIFEST, &[]).await);
+        releases.push(world.current().unwrap());
+    }
+    let back = async || {
+        let events = world
+            .engine
+            .rollback("tiny", rollback(None), who())
+            .await
+            .unwrap();
+        succeeded(&all(events).await);
+        world.current().unwrap()
+    };
+    assert_eq!(back().await, releases[1]);
+    // The third was left because it is bad: what replaced the second never goes back to it.
+    succeeded(&world.deploy(MANIFEST, &[]).await);
+    assert_eq!(back().await, releases[1]);
+    assert_eq!(back().await, releases[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_twice_at_once_is_one_deploy() {
+    let world = World::new(|stack| stack).await;
+    let request = world.upload(MANIFEST, &[]).await;
+    let (one, other) = tokio::join!(world.run(request.clone()), world.run(request));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    succeeded(&one);
+    assert_eq!(one, other);
+    assert_eq!(world.engine.history("tiny").await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_never_stops_printing_is_stopped_and_not_kept() {
+    let world = World::new(|stack| stack).await;
+    let began = Instant::now();
+    let manifest = with("pre_start = \"yes\"\nhook_timeout = 1");
+    let events = world.deploy(&manifest, &[]).await;
+    let (step, error, _) = failure(&events);
+    assert_eq!(step, Step::PreStart);
+    assert!(error.message.contains("did not end"), "{error}");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(events.len() < 2100, "{} events", events.len());
+    assert_eq!(world.instances().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_deploy_of_an_app_that_is_down_says_so() {
+    let world = World::new(|stack| stack).await;
+    succeeded(&world.deploy(MANIFEST, &[]).await);
+    let current = world.current().unwrap();
+    // From now on the release's program exits at once.
+    let program = world
+        .dirs()
+        .apps()
+        .join("tiny/releases")
+        .join(&current)
+        .join("tiny");
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "#!/bin/sh\nexit 9\n").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let pid = world.engine.status("tiny").unwrap().pid.unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    world.until(AppState::Down).await;
+    let (_, _, serving) = failure(&world.deploy(MANIFEST, &[("TINY_EXIT", "3")]).await);
+    assert_eq!(serving, Serving::Down { release: current });
+}

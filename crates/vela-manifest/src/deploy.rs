@@ -7,7 +7,7 @@ use crate::health::Health;
 use crate::section::Section;
 use crate::stop_signal::StopSignal;
 use crate::strategy::Strategy;
-use crate::template::Template;
+use crate::template::{Template, Variable};
 use crate::value::Value;
 
 /// `[deploy]`: where to, what to run, and how a new release takes over.
@@ -60,7 +60,7 @@ impl Deploy {
         Some(Self {
             server,
             kind,
-            args: section.read("args", Value::list).unwrap_or_default(),
+            args: section.read("args", arguments).unwrap_or_default(),
             health: section.read("health", Health::read).unwrap_or_default(),
             drain: section
                 .read("drain", Value::duration)
@@ -117,6 +117,26 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+fn arguments(value: &Value<'_>) -> Option<Vec<Template>> {
+    let mut arguments = Vec::new();
+    for item in value.items()? {
+        let Some(template) = item.parse::<Template>() else {
+            continue;
+        };
+        if template
+            .variables()
+            .any(|variable| matches!(variable, Variable::Secret(_)))
+        {
+            item.report(
+                "a secret in `args` could be read by every user of the server",
+                Some("give it to the app in [env]"),
+            );
+        }
+        arguments.push(template);
+    }
+    Some(arguments)
 }
 
 /// Only what can't be told apart from an option or several words is refused here: whoever connects reads the rest.

@@ -273,14 +273,6 @@ impl<'d> Value<'d> {
         )
     }
 
-    /// An array of strings that `T` can be read from; the bad ones are reported and left out.
-    pub(crate) fn list<T>(&self) -> Option<Vec<T>>
-    where
-        T: FromStr<Err: Reason>,
-    {
-        Some(self.items()?.iter().filter_map(Value::parse).collect())
-    }
-
     pub(crate) fn section(&self) -> Option<Section<'d>> {
         let table = self.value.get_ref().as_table();
         if table.is_none() {

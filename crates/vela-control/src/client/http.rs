@@ -69,6 +69,7 @@ impl Http {
 
     /// Makes a call and gives the answer's head; its body is read by the caller. Only a success comes back as `Ok`.
     pub(super) async fn call(&self, call: &Call) -> Result<Response<Incoming>, ClientError> {
+        let mut broken = None;
         if let Some(mut used) = self.take_idle() {
             match self
                 .timed(call, used.try_send_request(self.request(call)))
@@ -76,11 +77,18 @@ impl Http {
             {
                 Ok(answer) => return self.finish(used, answer).await,
                 // The daemon had closed it meanwhile.
-                Err(failed) if failed.unsent || call.idempotent => {}
+                Err(failed) if failed.unsent || call.idempotent => broken = Some(failed.source),
                 Err(failed) => return Err(self.lost(failed.source)),
             }
         }
-        let mut fresh = self.open().await?;
+        let mut fresh = match (self.open().await, broken) {
+            (Ok(fresh), _) => fresh,
+            // There was a daemon a moment ago: it was lost, and may be back soon.
+            (Err(ClientError::Unreachable(error)), Some(source)) if error.is_transient() => {
+                return Err(self.lost(source));
+            }
+            (Err(error), _) => return Err(error),
+        };
         match self
             .timed(call, fresh.try_send_request(self.request(call)))
             .await

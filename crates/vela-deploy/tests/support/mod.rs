@@ -35,12 +35,23 @@ pub(crate) fn who() -> Who {
 
 impl World {
     pub(crate) async fn new(change: impl FnOnce(Stack) -> Stack) -> World {
-        let dir = tempfile::tempdir().unwrap();
+        World::open(
+            tempfile::tempdir().unwrap(),
+            Arc::new(InProcess::new()),
+            change,
+        )
+        .await
+    }
+
+    async fn open(
+        dir: tempfile::TempDir,
+        supervisor: Arc<InProcess>,
+        change: impl FnOnce(Stack) -> Stack,
+    ) -> World {
         let proxy = Proxy::new(ProxyConfig {
             workers: 1.try_into().unwrap(),
             ..ProxyConfig::default()
         });
-        let supervisor = Arc::new(InProcess::new());
         let dirs = Dirs::new(dir.path().join("vela"));
         let stack = Stack::local(
             dirs,
@@ -59,6 +70,22 @@ impl World {
             http,
             _serving: serving,
         }
+    }
+
+    /// Another engine on the same directory and processes, as after a restart of the daemon, with `between` done while
+    /// there is none.
+    pub(crate) async fn restarted(self, between: impl FnOnce(&Dirs)) -> World {
+        let World {
+            dir,
+            engine,
+            supervisor,
+            ..
+        } = self;
+        engine.shutdown(false).await;
+        drop(engine);
+        let dirs = Dirs::new(dir.path().join("vela"));
+        between(&dirs);
+        World::open(dir, supervisor, |stack| stack).await
     }
 
     pub(crate) fn dirs(&self) -> Dirs {
@@ -133,6 +160,19 @@ impl World {
     pub(crate) fn current(&self) -> Option<String> {
         let link = std::fs::read_link(self.dirs().apps().join("tiny/current")).ok()?;
         Some(link.file_name().unwrap().to_str().unwrap().to_owned())
+    }
+
+    /// Waits until the app is in this state.
+    pub(crate) async fn until(&self, state: vela_protocol::AppState) -> vela_protocol::AppStatus {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = self.engine.status("tiny").unwrap();
+            if status.state == state {
+                return status;
+            }
+            assert!(std::time::Instant::now() < deadline, "{status:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The labels of every process.
