@@ -8,7 +8,7 @@ use vela_protocol::Who;
 use vela_supervisor::{Backoff, Instance};
 
 use crate::app::App;
-use crate::desired::{Desired, Removing};
+use crate::desired::Removing;
 use crate::error::EngineError;
 use crate::history::Events;
 use crate::journal::Feed;
@@ -131,7 +131,7 @@ pub(crate) async fn run(
                 who,
                 reply,
             } => {
-                let removed = remove(&mut app, removing, &who).await;
+                let removed = app.remove(removing, &who).await;
                 drop(claim);
                 answer(reply, removed);
             }
@@ -206,34 +206,6 @@ async fn operate(
             common.feeds().remove(&deploy);
         }
     }
-}
-
-async fn remove(app: &mut App, removing: Removing, who: &Who) -> Result<(), EngineError> {
-    tracing::info!(app = %app.name, by = %who, ?removing, "removing the app");
-    app.set_desired(Desired {
-        running: false,
-        removing: Some(removing),
-        ..app.desired.clone()
-    })?;
-    app.halt().await?;
-    let id = app.name.as_str().into();
-    if let Some(replaced) = app
-        .stack
-        .router
-        .remove(&id)
-        .await
-        .map_err(EngineError::Route)?
-    {
-        // The instances are stopped: what is replaced is the route without upstreams.
-        app.stack
-            .router
-            .drain(replaced, vela_proxy::DrainLimits::NONE)
-            .await;
-    }
-    app.hosts.keep_only(&app.name, &[]);
-    app.delete(removing).await?;
-    app.shared.set_stopped(None, None, false);
-    Ok(())
 }
 
 async fn shut_down(app: &mut App, stop_instances: bool) {

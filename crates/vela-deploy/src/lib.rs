@@ -69,6 +69,7 @@ mod owner;
 mod plan;
 mod probe;
 mod recovery;
+mod removal;
 mod secrets;
 mod services;
 mod shared;

@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,9 +10,7 @@ use vela_release::ReleaseId;
 use vela_supervisor::{Instance, Stop};
 
 use crate::app::App;
-use crate::desired::{Desired, Removing};
-use crate::dirs::AppDirs;
-use crate::durable;
+use crate::desired::Desired;
 use crate::error::StateError;
 use crate::history::{self, Record};
 use crate::hook::HookRun;
@@ -440,50 +437,6 @@ impl App {
 
     fn since(&self, started: jiff::Timestamp) -> u64 {
         u64::try_from(self.stack.clock.now().duration_since(started).as_millis()).unwrap_or(0)
-    }
-
-    /// Removes what is on disk of the app: all of it, or all but its data, secrets and history.
-    ///
-    /// The wish in `desired.toml` goes last: whatever is interrupted before is gone on with at the next start.
-    pub(crate) async fn delete(&mut self, removing: Removing) -> Result<(), StateError> {
-        self.shared.forget_store();
-        let dirs = self.dirs.clone();
-        let deleting = tokio::task::spawn_blocking(move || delete(&dirs, removing));
-        deleting
-            .await
-            .map_err(|error| StateError::damaged(self.dirs.root(), error))??;
-        self.desired = Desired::default();
-        self.shared.set_exists(false);
-        Ok(())
-    }
-}
-
-fn delete(dirs: &AppDirs, removing: Removing) -> Result<(), StateError> {
-    let root = dirs.root();
-    // The link first: without it nothing of the app is ever started again.
-    for file in [root.join("current"), dirs.derived()] {
-        remove_file(&file)?;
-    }
-    let mut trees = vec![root.join("releases"), dirs.metas(), dirs.logs()];
-    if removing == Removing::Purge {
-        trees.extend([dirs.data(), dirs.secrets(), dirs.history()]);
-    }
-    for tree in trees {
-        durable::remove_tree(&tree).map_err(StateError::at(&tree))?;
-    }
-    remove_file(&dirs.desired())?;
-    match removing {
-        Removing::Keep => Ok(()),
-        Removing::Purge => durable::remove_tree(root).map_err(StateError::at(root)),
-    }
-}
-
-fn remove_file(path: &Path) -> Result<(), StateError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StateError::at(path)(error))
-        }
-        _ => Ok(()),
     }
 }
 

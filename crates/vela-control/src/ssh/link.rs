@@ -34,6 +34,7 @@ pub(super) struct Link {
 /// How a remote command ended.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
+    /// Nothing if it had not ended when its stream was dropped.
     pub(super) status: Option<i32>,
     pub(super) signal: Option<String>,
     pub(super) stderr: String,
@@ -98,11 +99,12 @@ impl Link {
         let since = *self.closing.get_or_insert_with(Instant::now);
         self.pass_stderr(calls)?;
         let patient = since.elapsed() < EXIT;
+        let mut has_ended = false;
         // A command that is closed before it has reported its exit status never reports it.
         if self.command.is_some() && self.channel.eof() && patient {
             match calls.attempt(|| self.channel.wait_close()) {
                 Ok(None) => return Ok(false),
-                Ok(Some(())) => {}
+                Ok(Some(())) => has_ended = true,
                 Err(error) if is_of_channel(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -116,9 +118,10 @@ impl Link {
         if let Some(command) = self.command.take() {
             let signal = self.channel.exit_signal().ok();
             let signal = signal.and_then(|signal| signal.exit_signal);
+            let has_status = has_ended && signal.is_none();
             let ending = Ending {
-                // A command that a signal killed has the status 0.
-                status: self.channel.exit_status().ok().filter(|_| signal.is_none()),
+                // A command that runs on, or that a signal killed, has the status 0.
+                status: self.channel.exit_status().ok().filter(|_| has_status),
                 signal,
                 stderr: String::from_utf8_lossy(&command.stderr).into_owned(),
             };

@@ -144,24 +144,31 @@ impl Ssh2Transport {
             Ok(socket) => socket,
             Err(error) => return Some(error),
         };
-        for test in ["-w", "-e"] {
-            let command = Door::Command(format!("test {test} {socket}"));
-            let Ok(opened) = live.pump.open(command).await? else {
-                break;
-            };
-            drop(opened.stream);
-            let passed = opened.ending.await.ok()?.status == Some(0);
+        if self.succeeds(live, format!("test -w {socket}")).await? {
             let socket = socket.into();
-            match (passed, test) {
-                (true, "-w") => return Some(TransportError::ForwardingOff { host, socket }),
-                (true, _) => {
-                    let address = self.address();
-                    return Some(TransportError::Denied { address, socket });
-                }
-                (false, _) => {}
-            }
+            return Some(TransportError::ForwardingOff { host, socket });
+        }
+        if self.succeeds(live, format!("test -e {socket}")).await? {
+            let (address, socket) = (self.address(), socket.into());
+            return Some(TransportError::Denied { address, socket });
         }
         Some(TransportError::NoVela { host })
+    }
+
+    /// Runs a command on the server to its end; nothing if the session is over.
+    async fn succeeds(&self, live: &Live, command: String) -> Option<bool> {
+        let Ok(opened) = live.pump.open(Door::Command(command)).await? else {
+            return Some(false);
+        };
+        let Ok(mut stream) = UnixStream::from_std(opened.stream) else {
+            return Some(false);
+        };
+        // Dropped earlier, the stream would close the command before it has told its status.
+        if let Err(error) = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await {
+            tracing::trace!(%error, "the output of the command ended");
+        }
+        drop(stream);
+        Some(opened.ending.await.ok()?.status == Some(0))
     }
 
     async fn join(

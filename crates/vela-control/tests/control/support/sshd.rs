@@ -122,7 +122,7 @@ fn spawn(dir: &Path, configuration: &str) -> Option<(Child, u16)> {
         "ListenAddress 127.0.0.1:{port}\nHostKey {d}/host_key\nPidFile none\n\
          AuthorizedKeysFile {d}/authorized_keys\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
          UsePAM no\nStrictModes no\nPermitRootLogin yes\nMaxStartups 100\n\
-         SetEnv PATH={d}/bin:/usr/local/bin:/usr/bin:/bin\n{configuration}\n"
+         SetEnv PATH={d}/bin:/usr/local/bin:/usr/bin:/bin HOME={d}\n{configuration}\n"
     );
     let file = dir.join("sshd_config");
     fs::write(&file, text).unwrap();

@@ -1,0 +1,20 @@
+//! The parts of Vela's benchmarks: a daemon and an SSH server of their own, a client that waits for the first answer,
+//! and medians. The benchmarks are the programs in `src/bin`; the README says how to run them and what they mean.
+#![forbid(unsafe_code)]
+
+mod app;
+mod daemon;
+mod first_answer;
+mod operation;
+mod samples;
+mod ssh_server;
+
+pub use app::{App, direct_start};
+pub use daemon::{Daemon, HOST};
+pub use first_answer::first_answer;
+pub use operation::{Operation, Terminal};
+pub use samples::{Samples, table};
+pub use ssh_server::SshServer;
+
+/// Why a benchmark could not go on. Nothing handles it: it is shown, and the benchmark ends.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -1,0 +1,7 @@
+//! The `vela` program as the tests run it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vela_cli::run()
+}
