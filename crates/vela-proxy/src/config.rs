@@ -22,15 +22,17 @@ impl Default for ProxyConfig {
     }
 }
 
-/// How long the proxy waits, and for what.
+/// How long the proxy waits, and for what. For clients it waits 10 ms at least.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a whole request head, from its first byte; then 408. And for the first byte of a new
     /// connection. Default 15 s.
     pub header_read: Duration,
-    /// For the next request on a kept-alive client connection. Default 75 s.
+    /// For the next request on a kept-alive client connection, from when the client has taken the
+    /// last response. Default 75 s.
     pub keep_alive: Duration,
-    /// For the next piece of a request's body. Then 408. Default 30 s.
+    /// For the next piece of a request's body. Then 408. It does not count while the upstream
+    /// responds; a body that stalls after that ends the connection. Default 30 s.
     pub body_read: Duration,
     /// For a client to take the next piece of a response. Default 60 s.
     pub write: Duration,
@@ -42,7 +44,8 @@ pub struct Timeouts {
     /// For the route of an upstream that refuses connections to change, before the request is answered 502: whoever
     /// applies routes may be about to say that the instance died. Default 100 ms.
     pub replacement: Duration,
-    /// How long a tunnel goes on after one of its two sides has closed. Default 10 s.
+    /// How long a tunnel goes on after one of its two sides has closed and nothing has come from
+    /// the other. Default 10 s.
     pub tunnel_linger: Duration,
     /// How long an unused connection to an upstream is kept. Default 4 s: common application
     /// servers close theirs after 5, and the side that closes first should be the proxy.

@@ -27,20 +27,23 @@ pub(crate) async fn dial(upstream: &Upstream, config: &ProxyConfig) -> Result<Co
         .max_header_size(config.limits.head_bytes)
         .handshake(TokioIo::new(tcp))
         .await;
-    let (connection, driver) = match handshake {
+    let (sender, connection) = match handshake {
         Ok(opened) => opened,
         Err(error) => {
             tracing::debug!(tag = %upstream.tag, %error, "cannot begin HTTP");
             return Err(Failure::Unreachable);
         }
     };
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         // Whoever uses the connection gets the error too; this one is for the unused ones.
-        if let Err(error) = driver.with_upgrades().await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "connection to an upstream ended");
         }
     });
-    Ok(connection)
+    Ok(Connection {
+        sender,
+        driver: driver.abort_handle(),
+    })
 }
 
 async fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {

@@ -32,6 +32,8 @@ pub(crate) async fn answer(
     Ok(match exchange(&ongoing.client, request).await {
         Ok(Reply::Response(response)) => response.map(|body| body.with(ongoing)),
         Ok(Reply::Tunnel(response, tunnel)) => {
+            // What comes now is the tunnel's, also after its other side has closed.
+            ongoing.client.turn.body_read();
             tokio::spawn(tunnel.run(ongoing));
             response
         }
@@ -68,6 +70,9 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
                 connection,
                 upstream,
             }) => {
+                if let Some(body) = &progress {
+                    body.answered();
+                }
                 let lease = Lease {
                     connection,
                     upstream,
@@ -128,7 +133,7 @@ fn outgoing(
         .map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     let limit = client.worker.config.timeouts.body_read;
-    let (body, progress) = RequestBody::new(body, limit);
+    let (body, progress) = RequestBody::new(body, limit, &client.turn);
     parts.uri = origin_form(parts.uri);
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = parts.method;
@@ -163,11 +168,13 @@ fn reply(
         };
     }
     let (mut parts, body) = response.into_parts();
-    if !headers::is_chunked_at_most(&parts.headers) {
+    if !headers::is_chunked_at_most(&parts.headers)
+        || !headers::normalise_length(&mut parts.headers)
+    {
         count(&client.worker.counters.upstream_errors);
         return Err(Failure::Malformed);
     }
-    headers::prepare_response(&mut parts.headers);
+    headers::prepare_response(&mut parts.headers, parts.status);
     if headers::is_event_stream(&parts.headers) {
         lease.generation.become_stream();
     }

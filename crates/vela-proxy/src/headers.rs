@@ -1,8 +1,8 @@
-use hyper::HeaderMap;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::{HeaderMap, StatusCode};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -49,8 +49,17 @@ pub(crate) fn prepare_request(
 }
 
 /// Makes an upstream's headers those of a response to a client. Its framing is decided anew.
-pub(crate) fn prepare_response(headers: &mut HeaderMap) {
+pub(crate) fn prepare_response(headers: &mut HeaderMap, status: StatusCode) {
+    // It says what to upgrade to, and must (RFC 9110, 15.5.22).
+    let required = match status {
+        StatusCode::UPGRADE_REQUIRED => headers.get(UPGRADE).cloned(),
+        _ => None,
+    };
     strip_hop_by_hop(headers);
+    if let Some(protocol) = required {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     headers.remove(PROXY_AUTHENTICATE);
     if headers.remove(TRANSFER_ENCODING).is_some() {
         headers.remove(CONTENT_LENGTH);
@@ -72,6 +81,38 @@ pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
         None => true,
         Some(one) => codings.next().is_none() && one.as_bytes().eq_ignore_ascii_case(b"chunked"),
     }
+}
+
+/// Makes the length that a response announces one number, as also `5, 5` means. `false` when it is
+/// none: hyper checks only those that it needs, and passes all on as they are.
+pub(crate) fn normalise_length(headers: &mut HeaderMap) -> bool {
+    let mut lengths = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(|length| number(length.trim_ascii()));
+    let Some(first) = lengths.next() else {
+        return true;
+    };
+    let is_list = lengths
+        .next()
+        .map(|second| second == first && lengths.all(|other| other == first));
+    match (first, is_list) {
+        (Some(_), None) => true,
+        (Some(length), Some(true)) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            true
+        }
+        _ => false,
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok()?;
+    // A sign would be understood too.
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 /// Removes what is for one connection only, and gives the `Upgrade` if `Connection` names it.
@@ -106,8 +147,9 @@ fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Removes what clients say about who they are: nobody vouches for it. Names with `_` count too,
-/// since CGI and WSGI servers take `X_Forwarded_For` and `X-Forwarded-For` for the same.
-fn strip_claims(headers: &mut HeaderMap) {
+/// since CGI and WSGI servers take `X_Forwarded_For` and `X-Forwarded-For` for the same. They also
+/// take `Proxy` for the variable that names a proxy for what they request themselves (httpoxy).
+pub(crate) fn strip_claims(headers: &mut HeaderMap) {
     let is_claim = |name: &HeaderName| {
         let name = name.as_str().as_bytes();
         let begins = |prefix: &[u8]| {
@@ -120,6 +162,7 @@ fn strip_claims(headers: &mut HeaderMap) {
         match name.first() {
             Some(b'x') => begins(b"x-forwarded-") || (name.len() == 9 && begins(b"x-real-ip")),
             Some(b'f') => name == b"forwarded",
+            Some(b'p') => name == b"proxy",
             _ => false,
         }
     };
@@ -239,6 +282,7 @@ mod tests {
             ("forwarded", "for=10.0.0.1"),
             ("x-real-ip", "10.0.0.1"),
             ("x-real-ip-not", "kept"),
+            ("proxy", "http://6.6.6.6/"),
             // Naming them does not take them away from the upstream either.
             ("connection", "x-forwarded-for"),
         ]);
@@ -263,6 +307,36 @@ mod tests {
         ]);
         assert_eq!(upgrade, None);
         assert!(!headers.contains_key("upgrade") && !headers.contains_key("http2-settings"));
+    }
+
+    #[test]
+    fn a_length_is_one_number_or_none() {
+        for (lengths, normal) in [
+            (&["5"][..], Some("5")),
+            (&["5, 5"], Some("5")),
+            (&["5", "5,5"], Some("5")),
+            (&["5, 6"], None),
+            (&["5", "6"], None),
+            (&["+5"], None),
+            (&["5,"], None),
+            (&[""], None),
+            (&["x"], None),
+            (&["-1"], None),
+            (&["18446744073709551616"], None),
+        ] {
+            let fields: Vec<_> = lengths.iter().map(|&one| ("content-length", one)).collect();
+            let mut headers = map(&fields);
+            assert_eq!(
+                normalise_length(&mut headers),
+                normal.is_some(),
+                "{lengths:?}"
+            );
+            if let Some(normal) = normal {
+                let all: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
+                assert_eq!(all, [normal]);
+            }
+        }
+        assert!(normalise_length(&mut HeaderMap::new()));
     }
 
     #[test]

@@ -31,25 +31,31 @@ impl InFlight {
 
     /// Everything in flight.
     pub(crate) fn count(&self) -> usize {
-        usize::try_from(self.pins.requests() + self.pins.streams()).unwrap_or(usize::MAX)
+        let (requests, streams) = self.pins.pins();
+        usize::try_from(requests + streams).unwrap_or(usize::MAX)
     }
 
     /// Waits until the last request has ended; streams may go on. It must have been closed before.
     pub(crate) async fn requests_ended(&self) {
-        self.until(|pins| pins.requests() == 0).await;
+        self.until(|(requests, _)| requests == 0).await;
+    }
+
+    /// Waits until there is no stream, whatever requests there are. It must have been closed
+    /// before.
+    pub(crate) async fn streams_ended(&self) {
+        self.until(|(_, streams)| streams == 0).await;
     }
 
     /// Waits until the last pin of either kind has gone. It must have been closed before.
     pub(crate) async fn emptied(&self) {
-        self.until(|pins| pins.requests() == 0 && pins.streams() == 0)
-            .await;
+        self.until(|pins| pins == (0, 0)).await;
     }
 
-    async fn until(&self, ended: impl Fn(&PinCount) -> bool) {
+    async fn until(&self, ended: impl Fn((u64, u64)) -> bool) {
         let mut notified = std::pin::pin!(self.ended.notified());
         loop {
             notified.as_mut().enable();
-            if ended(&self.pins) {
+            if ended(self.pins.pins()) {
                 return;
             }
             notified.as_mut().await;

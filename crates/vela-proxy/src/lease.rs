@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::client::Ongoing;
 use crate::generation::Generation;
 use crate::in_flight::Pinned;
 use crate::pool::{Connection, Pool};
@@ -18,13 +19,24 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The response is complete: the connection may serve another request.
-    pub(crate) fn end(self) {
-        let sent = self.progress.as_ref().is_none_or(|body| body.is_done());
-        // An upstream that answered early may still be sent the rest of the body.
-        if sent {
-            self.pool
-                .put(&self.generation, self.upstream, self.connection);
+    /// The response is complete: the connection may serve another request. An upstream that
+    /// answered early may still be sent the rest of the body; until then the request goes on.
+    pub(crate) fn end(mut self, ongoing: Option<Ongoing>) {
+        match self.progress.take() {
+            Some(body) if !body.is_done() => {
+                tokio::spawn(self.outlast(body, ongoing));
+            }
+            _ => self
+                .pool
+                .put(&self.generation, self.upstream, self.connection),
         }
+    }
+
+    async fn outlast(self, body: Arc<Progress>, ongoing: Option<Ongoing>) {
+        if !body.ended().await {
+            self.connection.driver.abort();
+        }
+        drop(self);
+        drop(ongoing);
     }
 }

@@ -75,8 +75,12 @@
 //!   than `chunked`, more than one length. In absolute form the authority is the Host.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
-//! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`: these are
-//!   replaced.
+//! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
+//!   headers nor in trailers: these are replaced.
+//! - An answer to a request whose body nobody wants arrives: the connection is closed for writing,
+//!   and what still comes is discarded for a second or 256 KiB.
+//! - A request ends when its response and its body have. An upstream that answers early is pinned
+//!   until it has been sent the rest.
 //!
 //! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
 //! implementation of [`Router`] or [`Park`] must pass.
@@ -95,6 +99,7 @@ mod headers;
 mod host;
 mod in_flight;
 mod lease;
+mod moment;
 mod pages;
 mod parking;
 mod patience;
@@ -112,6 +117,7 @@ mod stats;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 mod tunnel;
+mod turn;
 mod upstream_call;
 mod worker;
 

@@ -28,8 +28,13 @@ impl Patience {
 
     /// Waits from a moment on that may have passed already.
     pub(crate) fn set(&mut self, since: Instant, limit: Duration) {
+        let limit = limit.max(LEAST);
         // A limit beyond the clock's range is no limit worth a timer: a year will do.
         self.until = since.checked_add(limit).or_else(|| since.checked_add(YEAR));
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.until.is_some()
     }
 
     /// What was awaited has come.
@@ -58,6 +63,9 @@ impl Patience {
     }
 }
 
+/// A shorter limit, none at all in particular, would have whoever starts anew when it is over
+/// start anew without end.
+const LEAST: Duration = Duration::from_millis(10);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]

@@ -62,11 +62,9 @@ impl PinCount {
         self.0.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    pub(crate) fn requests(&self) -> u64 {
-        self.0.load(Ordering::Acquire) & REQUESTS
-    }
-
-    pub(crate) fn streams(&self) -> u64 {
-        (self.0.load(Ordering::Acquire) & !CLOSED) / STREAM
+    /// The pins of requests and those of streams, at one moment.
+    pub(crate) fn pins(&self) -> (u64, u64) {
+        let now = self.0.load(Ordering::Acquire);
+        (now & REQUESTS, (now & !CLOSED) / STREAM)
     }
 }

@@ -3,13 +3,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::generation::Generation;
 use crate::request_body::RequestBody;
 
-/// A connection to an upstream.
-pub(crate) type Connection = SendRequest<RequestBody>;
+/// A connection to an upstream. Dropped, it first goes on with a request's body that it has begun
+/// to send.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) sender: SendRequest<RequestBody>,
+    /// Aborted, it closes the connection at once.
+    pub(crate) driver: AbortHandle,
+}
 
 /// One worker's unused connections to upstreams. Its lock is contended only when another thread
 /// closes a generation.
@@ -51,11 +58,11 @@ impl Pool {
         let connections = idle.get_mut(&(generation.id, upstream))?;
         for at in (0..connections.len()).rev() {
             let idle = &connections[at];
-            if idle.connection.is_closed() {
+            if idle.connection.sender.is_closed() {
                 connections.remove(at);
             } else if now.duration_since(idle.since) >= max_age {
                 return None; // so have all that were used before it
-            } else if idle.connection.is_ready() {
+            } else if idle.connection.sender.is_ready() {
                 return Some(connections.remove(at).connection);
             }
         }
@@ -66,7 +73,7 @@ impl Pool {
     pub(crate) fn put(&self, generation: &Generation, upstream: usize, connection: Connection) {
         let mut idle = self.lock();
         // Checked under the lock, so that it is kept before the eviction or not at all.
-        if connection.is_closed() || generation.in_flight().is_closed() {
+        if connection.sender.is_closed() || generation.in_flight().is_closed() {
             return;
         }
         let connections = idle.entry((generation.id, upstream)).or_default();
@@ -88,7 +95,7 @@ impl Pool {
         let now = Instant::now();
         self.lock().retain(|_, connections| {
             connections.retain(|idle| {
-                !idle.connection.is_closed() && now.duration_since(idle.since) < self.max_age
+                !idle.connection.sender.is_closed() && now.duration_since(idle.since) < self.max_age
             });
             !connections.is_empty()
         });

@@ -33,12 +33,10 @@ impl ResponseBody {
     }
 
     pub(crate) fn upstream(body: Incoming, lease: Lease) -> ResponseBody {
-        let mut body = ResponseBody {
+        ResponseBody {
             content: Content::Upstream(body, Some(lease)),
             ongoing: None,
-        };
-        body.end_if_complete();
-        body
+        }
     }
 
     /// Keeps the request counted as in flight until the body has ended.
@@ -59,12 +57,12 @@ impl ResponseBody {
     }
 
     fn end(&mut self) {
+        let ongoing = self.ongoing.take();
         if let Content::Upstream(_, lease) = &mut self.content
             && let Some(lease) = lease.take()
         {
-            lease.end();
+            lease.end(ongoing);
         }
-        self.ongoing = None;
     }
 }
 
@@ -82,6 +80,8 @@ impl Body for ResponseBody {
         };
         match &polled {
             Poll::Ready(None) => self.end(),
+            // Nor does it ask for anything after trailers.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => self.end(),
             Poll::Ready(Some(Ok(_))) => self.end_if_complete(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }

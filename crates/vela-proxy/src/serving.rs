@@ -65,7 +65,8 @@ impl Serving {
     }
 
     /// Stops accepting, lets the requests and tunnels in flight end, `deadline` at most, and ends
-    /// the threads. Idle connections are closed at once. What was cut is in [`Drained::left`].
+    /// the threads. Idle connections are closed at once, and new ones that have asked for nothing
+    /// 200 ms later. What was cut is in [`Drained::left`].
     ///
     /// Dropped before its end, the shutdown goes on by itself.
     pub async fn shutdown(self, deadline: Duration) -> Drained {

@@ -1,14 +1,16 @@
+use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
 
 use crate::client::Ongoing;
 use crate::lease::Lease;
+use crate::moment::Moment;
 
 /// Two connections that have switched to another protocol, and are joined.
 pub(crate) struct Tunnel {
@@ -19,7 +21,7 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Carries bytes both ways until one side has closed and the other had time to follow.
+    /// Carries bytes both ways until one side has closed and no more comes from the other.
     pub(crate) async fn run(self, ongoing: Ongoing) {
         let Tunnel {
             client,
@@ -45,35 +47,61 @@ impl Tunnel {
 
 async fn join<A, B>(a: A, b: B, linger: Duration) -> io::Result<()>
 where
-    A: AsyncRead + AsyncWrite,
-    B: AsyncRead + AsyncWrite,
+    A: AsyncRead + AsyncWrite + Send,
+    B: AsyncRead + AsyncWrite + Send,
 {
-    let (mut from_a, mut to_a) = split(a);
-    let (mut from_b, mut to_b) = split(b);
-    let mut there = pin!(async move {
-        copy(&mut from_a, &mut to_b).await?;
-        to_b.shutdown().await
-    });
-    let mut back = pin!(async move {
-        copy(&mut from_b, &mut to_a).await?;
-        to_a.shutdown().await
-    });
-    let rest = tokio::select! {
+    let (from_a, to_a) = split(a);
+    let (from_b, to_b) = split(b);
+    let moved = Moment::new();
+    let mut there = pin!(carry(from_a, to_b, &moved));
+    let mut back = pin!(carry(from_b, to_a, &moved));
+    let mut rest: Pin<&mut (dyn Future<Output = io::Result<()>> + Send)> = tokio::select! {
         ended = &mut there => {
             ended?;
-            timeout(linger, back).await
+            back
         }
         ended = &mut back => {
             ended?;
-            timeout(linger, there).await
+            there
         }
     };
-    rest.unwrap_or(Ok(()))
+    moved.mark();
+    loop {
+        let left = linger.saturating_sub(moved.at().elapsed());
+        match timeout(left, rest.as_mut()).await {
+            Ok(ended) => return ended,
+            Err(_) if moved.at().elapsed() < linger => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Carries bytes one way until they end, and says so on the other side.
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &Moment,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 8 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() {
+            let written = to.write(rest).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            moved.mark();
+            rest = &rest[written..];
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
 
     use super::*;
@@ -88,9 +116,13 @@ mod tests {
         let mut got = String::new();
         upstream.read_to_string(&mut got).await.unwrap();
         assert_eq!(got, "all");
-        upstream.write_all(b"answer").await.unwrap();
+        // Each piece gives it time for the next one.
         let mut answer = [0; 6];
-        client.read_exact(&mut answer).await.unwrap();
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            upstream.write_all(b"answer").await.unwrap();
+            client.read_exact(&mut answer).await.unwrap();
+        }
 
         let begun = Instant::now();
         joined.await.unwrap().unwrap();

@@ -112,7 +112,7 @@ async fn send(
     worker: &Worker,
 ) -> Result<Response<Incoming>, NotAnswered> {
     let limit = worker.config.timeouts.response;
-    let mut response = std::pin::pin!(connection.try_send_request(request));
+    let mut response = std::pin::pin!(connection.sender.try_send_request(request));
     let mut until = Instant::now().checked_add(limit);
     loop {
         let ended = match until {

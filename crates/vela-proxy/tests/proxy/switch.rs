@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::world::{Backend, Client, LONG, World, spec};
-use vela_proxy::{Park, ParkLimits, Router};
+use vela_proxy::{DrainLimits, Park, ParkLimits, Router};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -139,6 +139,32 @@ async fn a_drain_ends_at_its_deadline_and_cuts_nothing() {
     assert!(drained.waited >= Duration::from_millis(50));
     old.open_gate(1);
     assert_eq!(slow.answer().await.body, "old");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_each_kind_as_long_as_it_may() {
+    let world = World::start();
+    let old = Backend::start("old").await;
+    let (slow, socket) = (
+        "GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "GET /socket HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    let moment = Duration::from_millis(50);
+    for (request, requests, streams) in [(slow, moment, LONG), (socket, LONG, moment)] {
+        drop(world.route(&[old.addr]).await);
+        let mut client = world.client().await;
+        let before = old.heads().len();
+        client.send(request).await;
+        old.until_requests(before + 1).await;
+        if request == socket {
+            client.answer().await;
+        }
+        let replaced = world.route(&[]).await.unwrap();
+        let limits = DrainLimits { requests, streams };
+        let drained = world.proxy.drain(replaced, limits).await;
+        assert_eq!(drained.left, 1);
+        assert!(drained.waited < LONG, "{drained:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::world::{Backend, Client, World};
-use vela_proxy::{ProxyConfig, Timeouts};
+use crate::world::{Backend, Client, LONG, World};
+use tokio::io::AsyncWriteExt;
+use vela_proxy::{ProxyConfig, Router, Timeouts};
 
 #[tokio::test]
 async fn an_instance_that_refuses_is_stood_in_for() {
@@ -92,6 +93,57 @@ async fn an_early_answer_ends_its_connection() {
     world
         .until("nothing in flight", |stats| stats.in_flight == 0)
         .await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_answered_early_lasts_until_its_body_has_ended() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut client = world.client().await;
+    client
+        .send("POST /early HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc")
+        .await;
+    assert_eq!(client.answer().await.status, 413);
+    assert_eq!(world.proxy.stats().in_flight, 1);
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    let proxy = world.proxy.clone();
+    let drain = tokio::spawn(async move { proxy.drain(replaced, LONG.into()).await });
+    assert_eq!(world.get("/").await.body, "new");
+    assert!(!drain.is_finished());
+    client.send("defghij").await;
+    assert!(drain.await.unwrap().is_complete());
+    assert_eq!(client.get("/").await.body, "new");
+}
+
+/// It neither takes the body nor closes: nothing but a limit ends that.
+#[tokio::test]
+async fn an_upstream_that_is_deaf_after_an_early_answer_is_given_up() {
+    let world = World::with(ProxyConfig {
+        timeouts: Timeouts {
+            body_read: Duration::from_millis(100),
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut client = world.client().await;
+    client
+        .send("POST /early-deaf HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000000\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 413);
+    let upload = async {
+        let piece = vec![b'x'; 1 << 20];
+        while client.socket.get_mut().write_all(&piece).await.is_ok() {}
+    };
+    tokio::time::timeout(LONG, upload).await.expect("an end");
+    world
+        .until("nothing is open", |stats| {
+            (stats.in_flight, stats.connections) == (0, 0)
+        })
+        .await;
+    assert_eq!(backend.accepted_connections(), 1);
 }
 
 #[tokio::test]

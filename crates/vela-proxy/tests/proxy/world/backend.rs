@@ -17,6 +17,7 @@ pub(crate) struct Backend {
 struct Shared {
     tag: String,
     heads: Mutex<Vec<String>>,
+    accepted: AtomicUsize,
     open: AtomicUsize,
     /// What `/slow` and `/stream` wait for, once each.
     gate: Semaphore,
@@ -29,6 +30,7 @@ impl Backend {
         let shared = Arc::new(Shared {
             tag: tag.to_owned(),
             heads: Mutex::default(),
+            accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             gate: Semaphore::new(0),
         });
@@ -48,6 +50,11 @@ impl Backend {
 
     pub(crate) fn last_head(&self) -> String {
         self.heads().pop().expect("a request")
+    }
+
+    /// How many connections there were, those that have ended included.
+    pub(crate) fn accepted_connections(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
     }
 
     pub(crate) fn open_connections(&self) -> usize {
@@ -87,6 +94,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         socket.set_nodelay(true).unwrap();
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
@@ -123,9 +131,12 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
             })
         };
         let mut body = Vec::new();
-        if path != "/early" && path != "/deaf" {
+        if !["/early", "/early-deaf", "/deaf"].contains(&path.as_str()) {
             if field("transfer-encoding").is_some() {
-                body = read_chunks(&mut socket).await?;
+                let trailers;
+                (body, trailers) = read_chunks(&mut socket).await?;
+                let mut heads = shared.heads.lock().unwrap();
+                heads.last_mut().unwrap().push_str(&trailers);
             } else if let Some(length) = field("content-length") {
                 body = vec![0; length.parse().unwrap()];
                 socket.read_exact(&mut body).await?;
@@ -169,6 +180,12 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
                     .write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n")
                     .await?;
             }
+            "/early-deaf" => {
+                socket
+                    .write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n")
+                    .await?;
+                std::future::pending().await
+            }
             "/deaf" => std::future::pending().await,
             "/cut" => {
                 socket
@@ -208,6 +225,27 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
                 socket.read_u8().await?;
                 return Ok(());
             }
+            "/length" => {
+                // As the request's own header says, with a body of five bytes.
+                let length = field("x-length")
+                    .unwrap()
+                    .replace(';', "\r\ncontent-length: ");
+                let body = if head.starts_with("HEAD ") {
+                    ""
+                } else {
+                    "12345"
+                };
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+                socket.write_all(answer.as_bytes()).await?;
+            }
+            "/upgrade-required" => {
+                socket
+                    .write_all(
+                        b"HTTP/1.1 426 Upgrade Required\r\nupgrade: TLS/1.2\r\nconnection: upgrade\r\n\
+                          content-length: 0\r\n\r\n",
+                    )
+                    .await?;
+            }
             "/no-content" => socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?,
             "/trailers" => {
                 socket
@@ -246,7 +284,8 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
     }
 }
 
-async fn read_chunks(socket: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+/// A body and its trailers.
+async fn read_chunks(socket: &mut BufReader<TcpStream>) -> std::io::Result<(Vec<u8>, String)> {
     let mut body = Vec::new();
     loop {
         let mut line = String::new();
@@ -254,11 +293,22 @@ async fn read_chunks(socket: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         let size = usize::from_str_radix(line.trim(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
         let mut chunk = vec![0; size + 2];
         socket.read_exact(&mut chunk).await?;
         body.extend_from_slice(&chunk[..size]);
-        if size == 0 {
-            return Ok(body);
+    }
+    let mut trailers = String::new();
+    loop {
+        let begun = trailers.len();
+        if socket.read_line(&mut trailers).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if &trailers[begun..] == "\r\n" {
+            trailers.truncate(begun);
+            return Ok((body, trailers));
         }
     }
 }
