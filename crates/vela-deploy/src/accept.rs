@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 use vela_manifest::{AppName, Manifest, Strategy};
-use vela_protocol::{DeployRequest, Event, Operation as Kind, Who};
+use vela_protocol::{DeployRequest, Event, InProgress, Operation as Kind, Who};
 use vela_release::{Artifact, ReleaseId, Releases};
 
 use crate::actor::Command;
@@ -172,11 +172,7 @@ impl Engine {
             if let Some(events) = self.known(name, deploy)? {
                 return Ok(Claimed::Known(events));
             }
-            if self.inner.stopping.load(Ordering::SeqCst) {
-                return Err(EngineError::Stopping);
-            }
-            let now = self.inner.stack.clock.now();
-            match handle.shared.claim(kind, deploy, who.clone(), now) {
+            match self.try_claim(handle, kind, deploy, who)? {
                 Ok(claim) => return Ok(Claimed::Free(claim)),
                 Err(holder) if holder.deploy != deploy => {
                     let app = name.to_string();
@@ -186,6 +182,21 @@ impl Engine {
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
+    }
+
+    /// Takes the app, or says which operation has it.
+    pub(crate) fn try_claim(
+        &self,
+        handle: &Handle,
+        kind: Kind,
+        deploy: Uuid,
+        who: &Who,
+    ) -> Result<Result<Claim, Box<InProgress>>, EngineError> {
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return Err(EngineError::Stopping);
+        }
+        let now = self.inner.stack.clock.now();
+        Ok(handle.shared.claim(kind, deploy, who.clone(), now))
     }
 
     /// The events of an operation that was asked for before.

@@ -13,7 +13,7 @@ use vela_protocol::{
     RestartRequest, RollbackRequest, RouterStats, SecretChange, SecretNames, StartRequest, Who,
 };
 
-use crate::accept::{Claimed, list_releases, parse_name, replay, rollback_target, tell};
+use crate::accept::{list_releases, parse_name, replay, rollback_target, tell};
 use crate::actor::{Command, Common};
 use crate::desired::Removing;
 use crate::durable;
@@ -157,7 +157,7 @@ impl Engine {
     /// When the app is unknown or busy, or the wish can't be written down.
     pub async fn stop(&self, app: &str, who: Who) -> Result<AppStatus, EngineError> {
         let (name, handle) = self.existing(app)?;
-        let claim = self.hold(&name, &handle, Kind::Stop, &who).await?;
+        let claim = self.hold(&name, &handle, Kind::Stop, &who)?;
         tell(&handle, |reply| Command::Stop { claim, who, reply }).await?;
         self.status(app)
     }
@@ -177,7 +177,7 @@ impl Engine {
             }
             known => known?,
         };
-        let claim = self.hold(&name, &handle, Kind::Remove, &who).await?;
+        let claim = self.hold(&name, &handle, Kind::Remove, &who)?;
         let removing = if purge {
             Removing::Purge
         } else {
@@ -386,20 +386,21 @@ impl Engine {
     }
 
     /// Takes the app for what can't be cancelled.
-    async fn hold(
+    fn hold(
         &self,
         name: &AppName,
         handle: &Handle,
         kind: Kind,
         who: &Who,
     ) -> Result<Claim, EngineError> {
-        match self.claim(name, handle, kind, Uuid::new_v4(), who).await? {
-            Claimed::Free(claim) => {
-                claim.refuse_cancel();
-                Ok(claim)
-            }
-            Claimed::Known(_) => unreachable!("the id was made here, a moment ago"),
-        }
+        let claim = self
+            .try_claim(handle, kind, Uuid::new_v4(), who)?
+            .map_err(|holder| EngineError::Busy {
+                app: name.to_string(),
+                holder,
+            })?;
+        claim.refuse_cancel();
+        Ok(claim)
     }
 
     pub(crate) fn secrets(&self, name: &AppName) -> crate::secrets::Secrets {
