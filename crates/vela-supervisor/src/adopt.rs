@@ -9,13 +9,21 @@ use futures::future::join_all;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::connection::{ANSWER, Connection, Greeting, Home, attend};
-use crate::process::boot_id;
+use crate::attend::{Home, attend};
+use crate::connection::{Connection, Greeting};
+use crate::process::{Process, boot_id};
 use crate::registry::Registry;
 use crate::run_dir::{LOCK_ALL, Lock, RunDir};
 use crate::tree::Tree;
 use crate::wire::State;
 use crate::{Exit, ExitStatus, InstanceEvent, InstanceId};
+
+/// A shim greets within a millisecond. One that does not is adopted by its `state` instead of
+/// waited for, as all other instances would wait with it.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// How long a shim may take that has no `state` yet, as its host was killed in the middle of a start.
+const STARTING: Duration = Duration::from_secs(2);
 
 /// An entry of the run directory that was left alone, and why.
 #[derive(Debug)]
@@ -64,104 +72,149 @@ async fn adopt(path: &Path, registry: &Arc<Registry>) -> io::Result<Option<Insta
         .unwrap_or_default();
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let id = InstanceId::parse(name).map_err(invalid)?;
-    match look(&id, path).await? {
-        Look::Alive(connection, state) => {
-            let home = Home::Shim(path.to_owned());
-            attend(registry, state.into_instance(), connection, home);
-            Ok(None)
-        }
-        Look::Gone(event) => {
-            if let Some(event) = &event {
-                registry.ended(event.clone());
-            }
-            Ok(event)
-        }
-    }
-}
-
-/// What became of an instance whose connection was lost.
-pub(crate) enum Found {
-    Alive(Connection),
-    Ended(Exit),
-}
-
-/// After the shim was killed, or gave us up.
-pub(crate) async fn find_again(id: &InstanceId, path: &Path) -> Found {
+    let deadline = Instant::now() + STARTING;
     loop {
-        match look(id, path).await {
-            Ok(Look::Alive(connection, _)) => return Found::Alive(connection),
-            Ok(Look::Gone(Some(InstanceEvent::Exited { exit, .. }))) => return Found::Ended(exit),
-            Ok(Look::Gone(None)) => return Found::Ended(Exit::now(ExitStatus::Unknown)),
-            Err(error) => {
-                // The shim is stopped, the disk fails: it may still live, and must not be
-                // declared dead. It is asked again for as long as its lock is held.
-                tracing::error!(%id, %error, "cannot find an instance again");
-                let dir = path.to_owned();
-                let held = spawn_blocking(move || RunDir::open(dir)?.lock()).await;
-                if !matches!(held, Ok(Ok(Lock::Held))) {
-                    return Found::Ended(Exit::now(ExitStatus::Unknown));
+        let mut connection = None;
+        let error = match attempt(&id, path).await? {
+            Attempt::Gone(event) => {
+                if let Some(event) = &event {
+                    registry.ended(event.clone());
                 }
-                sleep(Duration::from_secs(1)).await;
+                return Ok(event);
             }
-        }
-    }
-}
-
-enum Look {
-    Alive(Connection, Box<State>),
-    /// With the event to report, unless it never ran.
-    Gone(Option<InstanceEvent>),
-}
-
-/// Connects to a shim, or cleans up after it.
-async fn look(id: &InstanceId, path: &Path) -> io::Result<Look> {
-    let deadline = Instant::now() + ANSWER;
-    loop {
-        let (dir, name) = (path.to_owned(), id.clone());
-        let attempt = spawn_blocking(move || attempt(&name, dir))
-            .await
-            .map_err(io::Error::other)?;
-        let error = match attempt? {
-            Attempt::Gone(event) => return Ok(Look::Gone(event)),
-            Attempt::Connected(stream) => {
-                let mut connection = Connection::new(stream)?;
-                match connection.greeting().await {
-                    Ok(Greeting::Started(state)) if state.id == *id => {
-                        return Ok(Look::Alive(connection, state));
-                    }
-                    Ok(_) => io::ErrorKind::InvalidData.into(),
-                    Err(error) => error,
+            Attempt::Connected(mut stream) => match stream.greeting(PROMPT).await {
+                Ok(Greeting::Started(state)) if state.id == id => {
+                    let home = Home::Shim(path.to_owned());
+                    attend(registry, state.into_instance(), Some(stream), home);
+                    return Ok(None);
                 }
-            }
+                Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+                Err(error) => {
+                    connection = Some(stream);
+                    error
+                }
+            },
             Attempt::Refused(error) => error,
         };
-        // A shim that is just ending: its socket is closed an instant before its lock.
-        if Instant::now() > deadline || error.kind() == io::ErrorKind::InvalidData {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return Err(error);
+        }
+        // It does not answer, or not even accept. Another error says that it is just ending, its
+        // socket an instant before its lock; unless that takes too long.
+        let silent = matches!(
+            error.kind(),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        );
+        let late = Instant::now() > deadline;
+        if (silent || late)
+            && let Some(state) = state_of_living(&id, path).await?
+        {
+            tracing::warn!(%id, %error, "adopted by its state, for its shim is silent");
+            let home = Home::Shim(path.to_owned());
+            attend(registry, state.into_instance(), connection, home);
+            return Ok(None);
+        }
+        if late {
             return Err(error);
         }
         sleep(Duration::from_millis(2)).await;
     }
 }
 
+/// The `state` of an instance whose shim lives.
+async fn state_of_living(id: &InstanceId, path: &Path) -> io::Result<Option<Box<State>>> {
+    let path = path.to_owned();
+    let state = spawn_blocking(move || RunDir::open(path)?.read::<State>("state"))
+        .await
+        .map_err(io::Error::other)?;
+    // An unreadable one says nothing.
+    let Ok(Some(state)) = state else {
+        return Ok(None);
+    };
+    let lives = |shim: Process| Process::of_pid(shim.pid).is_ok_and(|now| now == shim);
+    let verified = state.id == *id && state.boot_id == boot_id()? && state.shim.is_some_and(lives);
+    Ok(verified.then(|| Box::new(state)))
+}
+
+/// What became of an instance whose connection was lost.
+pub(crate) enum Found {
+    Alive(Connection),
+    /// It may live, and must not be declared dead: to be asked again.
+    Unreachable,
+    Ended(Exit),
+}
+
+/// After the shim was killed, or gave us up.
+pub(crate) async fn find_again(id: &InstanceId, path: &Path) -> Found {
+    let error = match attempt(id, path).await {
+        Ok(Attempt::Connected(connection)) => return Found::Alive(connection),
+        Ok(Attempt::Gone(Some(InstanceEvent::Exited { exit, .. }))) => return Found::Ended(exit),
+        Ok(Attempt::Gone(None)) => return Found::Ended(Exit::now(ExitStatus::Unknown)),
+        Ok(Attempt::Refused(error)) => {
+            tracing::debug!(%id, %error, "a shim does not accept");
+            return Found::Unreachable;
+        }
+        Err(error) => error,
+    };
+    tracing::error!(%id, %error, "cannot find an instance again");
+    let dir = path.to_owned();
+    let lock = spawn_blocking(move || RunDir::open(dir)?.lock()).await;
+    match lock {
+        Ok(Ok(Lock::Free | Lock::Missing)) => Found::Ended(Exit::now(ExitStatus::Unknown)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Found::Ended(Exit::now(ExitStatus::Unknown))
+        }
+        // Its shim lives; or we cannot tell, for want of descriptors, say.
+        _ => Found::Unreachable,
+    }
+}
+
+/// Cleans up after a shim of ours that failed and is dead.
+pub(crate) async fn bury_failed(id: &InstanceId, path: &Path) {
+    // A process that is just being started by another thread has our descriptors, and so the lock,
+    // until it executes its program.
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        let error = match attempt(id, path).await {
+            Ok(Attempt::Gone(_)) => return,
+            Ok(Attempt::Connected(_)) => io::ErrorKind::ResourceBusy.into(),
+            Ok(Attempt::Refused(error)) | Err(error) => error,
+        };
+        if Instant::now() > deadline {
+            tracing::error!(path = %path.display(), %error, "left alone");
+            return;
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
 enum Attempt {
-    Connected(std::os::unix::net::UnixStream),
+    /// To a shim that lives, or is just ending.
+    Connected(Connection),
     Refused(io::Error),
+    /// With the event to report, unless it never ran. Nothing is left of it.
     Gone(Option<InstanceEvent>),
 }
 
-fn attempt(id: &InstanceId, path: PathBuf) -> io::Result<Attempt> {
-    let dir = RunDir::open(path)?;
-    match dir.lock()? {
-        Lock::Held => Ok(dir
-            .connect()
-            .map_or_else(Attempt::Refused, Attempt::Connected)),
-        Lock::Free => bury(id, dir).map(Attempt::Gone),
-        Lock::Missing => {
-            // Made, but never used; `rmdir` refuses a directory with something in it.
-            rustix::fs::rmdir(dir.path())?;
-            Ok(Attempt::Gone(None))
-        }
-    }
+/// Connects to a shim, or cleans up after it. Never waits for a shim.
+async fn attempt(id: &InstanceId, path: &Path) -> io::Result<Attempt> {
+    let (id, path) = (id.clone(), path.to_owned());
+    let attempt = move || {
+        let dir = RunDir::open(path)?;
+        Ok(match dir.lock()? {
+            Lock::Held => match dir.connect() {
+                Ok(stream) => Attempt::Connected(Connection::new(stream)?),
+                Err(error) => Attempt::Refused(error),
+            },
+            Lock::Free => Attempt::Gone(bury(&id, dir)?),
+            Lock::Missing => {
+                // Made, but never used; `rmdir` refuses a directory with something in it.
+                rustix::fs::rmdir(dir.path())?;
+                Attempt::Gone(None)
+            }
+        })
+    };
+    spawn_blocking(attempt).await.map_err(io::Error::other)?
 }
 
 /// Cleans up after a shim that is gone: kills what it left, if it was killed itself, and removes its

@@ -1,15 +1,13 @@
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
-use crate::registry::{Live, Registry};
+use crate::Exit;
+use crate::orders::{Orders, until};
 use crate::wire::{self, Command, LONGEST_LINE, Report, StartFailure, State};
-use crate::{Exit, ExitStatus, Instance, InstanceEvent, InstanceId, adopt, shim_supervisor};
 
 /// A shim answers within milliseconds; one that takes this long is stopped or stuck.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
@@ -19,6 +17,8 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) struct Connection {
     stream: BufReader<UnixStream>,
     line: Vec<u8>,
+    /// Something was heard from the other side.
+    pub(crate) heard: bool,
 }
 
 /// How a keeper first answered.
@@ -34,12 +34,13 @@ impl Connection {
         Ok(Self {
             stream: BufReader::new(UnixStream::from_std(stream)?),
             line: Vec::new(),
+            heard: false,
         })
     }
 
-    /// The first report.
-    pub(crate) async fn greeting(&mut self) -> io::Result<Greeting> {
-        let report = tokio::time::timeout(ANSWER, self.report()).await??;
+    /// The first report. Cancel safe, and so can be asked again after it timed out.
+    pub(crate) async fn greeting(&mut self, patience: Duration) -> io::Result<Greeting> {
+        let report = timeout(patience, self.report()).await??;
         match report {
             Some(Report::Started(state)) => Ok(Greeting::Started(state)),
             Some(Report::Failed(failure)) => Ok(Greeting::Failed(failure)),
@@ -47,9 +48,10 @@ impl Connection {
         }
     }
 
-    /// Sends one command.
-    pub(crate) async fn send(&mut self, command: Command) -> io::Result<()> {
-        self.stream.write_all(&wire::encode(&command)?).await
+    /// A shim that is stopped is not waited for once the socket's buffer is full.
+    async fn send(&mut self, command: Command) -> io::Result<()> {
+        let line = wire::encode(&command)?;
+        timeout(ANSWER, self.stream.write_all(&line)).await?
     }
 
     /// `None` at the end of the stream. Cancel safe: what was read is kept.
@@ -63,6 +65,7 @@ impl Connection {
             if self.line.last() == Some(&b'\n') {
                 let report = wire::decode(&self.line);
                 self.line.clear();
+                self.heard = true;
                 let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
                 return report.map(Some).map_err(invalid);
             }
@@ -75,11 +78,23 @@ impl Connection {
         }
     }
 
-    /// Passes commands on until the conversation ends.
-    async fn converse(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Outcome {
-        let mut deaf = false;
+    /// Passes orders on until the conversation ends.
+    pub(crate) async fn converse(&mut self, orders: &mut Orders) -> Outcome {
+        // Over an earlier connection it may have been lost.
+        let mut deaf = match orders.stop() {
+            Some(stop) => self.send(Command::Stop(stop)).await.is_err(),
+            None => false,
+        };
         loop {
+            let deadline = orders.deadline();
             tokio::select! {
+                // First, whether anybody is left who wants to know: an end that was read is gone.
+                biased;
+                command = orders.next() => match command {
+                    // The report of the end may still be there to be read.
+                    Some(command) => deaf = deaf || self.send(command).await.is_err(),
+                    None => return Outcome::Abandoned,
+                },
                 report = self.report() => match report {
                     Ok(Some(Report::Exited(exit))) => return Outcome::Exited(exit),
                     Ok(Some(_)) => {}
@@ -89,81 +104,19 @@ impl Connection {
                         return Outcome::Lost;
                     }
                 },
-                command = commands.recv(), if !deaf => match command {
-                    // The report of the end may still be there to be read.
-                    Some(command) => deaf = self.send(command).await.is_err(),
-                    None => return Outcome::Abandoned,
-                },
+                () = until(deadline) => return Outcome::Overdue,
             }
         }
     }
 }
 
-enum Outcome {
+/// How a conversation ended.
+pub(crate) enum Outcome {
     Exited(Exit),
     /// The other side is gone, and did not say how the instance ended.
     Lost,
     /// The supervisor was dropped, and with it all senders of commands.
     Abandoned,
-}
-
-/// Where an instance is kept.
-#[derive(Debug)]
-pub(crate) enum Home {
-    /// By a shim, in this directory.
-    Shim(PathBuf),
-    /// By a thread of this process.
-    Thread,
-}
-
-/// Looks after an instance that has started: enters it into the registry, and takes it out again
-/// before its end is told.
-pub(crate) fn attend(
-    registry: &Arc<Registry>,
-    instance: Instance,
-    connection: Connection,
-    home: Home,
-) {
-    let (commands, orders) = mpsc::unbounded_channel();
-    let (exited, exit) = watch::channel(None);
-    let (id, labels) = (instance.id.clone(), instance.labels.clone());
-    registry.insert(Live {
-        instance,
-        commands,
-        exit,
-    });
-    let registry = Arc::downgrade(registry);
-    tokio::spawn(async move {
-        let Some(exit) = until_end(&id, connection, orders, home).await else {
-            return;
-        };
-        if let Some(registry) = registry.upgrade() {
-            registry.ended(InstanceEvent::Exited { id, labels, exit });
-        }
-        exited.send_replace(Some(exit));
-    });
-}
-
-async fn until_end(
-    id: &InstanceId,
-    mut connection: Connection,
-    mut orders: mpsc::UnboundedReceiver<Command>,
-    home: Home,
-) -> Option<Exit> {
-    loop {
-        let outcome = connection.converse(&mut orders).await;
-        match (outcome, &home) {
-            (Outcome::Abandoned, _) => return None,
-            (Outcome::Exited(exit), Home::Thread) => return Some(exit),
-            (Outcome::Exited(exit), Home::Shim(path)) => {
-                shim_supervisor::clean(path.clone()).await;
-                return Some(exit);
-            }
-            (Outcome::Lost, Home::Thread) => return Some(Exit::now(ExitStatus::Unknown)),
-            (Outcome::Lost, Home::Shim(path)) => match adopt::find_again(id, path).await {
-                adopt::Found::Alive(again) => connection = again,
-                adopt::Found::Ended(exit) => return Some(exit),
-            },
-        }
-    }
+    /// The keeper did not heed a stop.
+    Overdue,
 }

@@ -85,6 +85,12 @@ pub enum SupervisorError {
         /// Its last words.
         said: String,
     },
+    /// A process survived `SIGKILL`, so that the instance has not ended.
+    #[error("instance {id} cannot be killed")]
+    Unkillable {
+        /// Which instance.
+        id: InstanceId,
+    },
     /// Another supervisor works in the run directory.
     #[error("the run directory {} is in use by another process", path.display())]
     RunDirInUse {
@@ -113,6 +119,9 @@ impl SupervisorError {
             Self::RunDirInUse { .. } => {
                 Some("stop the other one, or use another directory".to_owned())
             }
+            Self::Unkillable { .. } => Some(
+                "one of its processes is frozen, or stuck in the kernel (`ps` shows a D)".into(),
+            ),
             _ => None,
         }
     }

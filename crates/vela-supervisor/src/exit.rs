@@ -67,3 +67,30 @@ impl From<rustix::process::WaitStatus> for ExitStatus {
         }
     }
 }
+
+impl From<rustix::process::WaitIdStatus> for ExitStatus {
+    fn from(status: rustix::process::WaitIdStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_the_end_of_a_sentence() {
+        for (status, text) in [
+            (ExitStatus::Code(3), "exited with code 3"),
+            (ExitStatus::Signal(15), "killed by signal 15 (TERM)"),
+            (ExitStatus::Signal(11), "killed by signal 11"),
+            (ExitStatus::Unknown, "ended unseen"),
+        ] {
+            assert_eq!(status.to_string(), text);
+        }
+    }
+}

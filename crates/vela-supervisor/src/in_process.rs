@@ -8,12 +8,13 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::connection::{Connection, Greeting, Home, attend};
+use crate::attend::{Home, attend};
+use crate::connection::{ANSWER, Connection, Greeting};
 use crate::keeper::{Keeper, Role};
 use crate::logs::LogWriter;
 use crate::process::boot_id;
 use crate::registry::{Claim, Registry};
-use crate::shim_supervisor::start_error;
+use crate::start::start_error;
 use crate::wire::{self, Report, StartFailure, State, Step};
 use crate::{
     Exit, Instance, InstanceEvent, InstanceId, InstanceSpec, Signal, Stop, Supervisor,
@@ -56,7 +57,7 @@ impl Supervisor for InProcess {
     }
 
     async fn stop(&self, id: &InstanceId, stop: &Stop) -> Result<Exit, SupervisorError> {
-        self.registry.stopped(id, wire::Command::Stop(*stop)).await
+        self.registry.stopped(id, stop).await
     }
 
     async fn signal(&self, id: &InstanceId, signal: Signal) -> Result<(), SupervisorError> {
@@ -80,7 +81,7 @@ async fn start(
 ) {
     let spec = Arc::new(spec);
     let result = greeted(&spec).await.map(|(instance, connection)| {
-        attend(&registry, instance.clone(), connection, Home::Thread);
+        attend(&registry, instance.clone(), Some(connection), Home::Thread);
         instance
     });
     drop(claim);
@@ -109,7 +110,7 @@ async fn greeted(spec: &Arc<InstanceSpec>) -> Result<(Instance, Connection), Sup
             }
         })
         .map_err(failed)?;
-    match connection.greeting().await.map_err(failed)? {
+    match connection.greeting(ANSWER).await.map_err(failed)? {
         Greeting::Started(state) => Ok((state.into_instance(), connection)),
         Greeting::Failed(failure) => Err(start_error(spec, failure)),
     }

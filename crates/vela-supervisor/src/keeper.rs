@@ -1,13 +1,17 @@
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, WaitOptions, pidfd_send_signal, wait, waitpid};
+use rustix::process::{
+    Pid, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, wait, waitid, waitpid,
+};
 
 use crate::child::Child;
 use crate::logs::{LineBuffer, LogStream, LogWriter};
 use crate::peer::Peer;
+use crate::process::Process;
 use crate::tree::{KILL_DEADLINE, Tree};
 use crate::wire::{Command, Report, State};
 use crate::{Exit, ExitStatus, Signal, Stop};
@@ -60,6 +64,12 @@ struct Stopping {
     deadline: Instant,
 }
 
+impl Stopping {
+    fn is_over(&self) -> bool {
+        self.deadline <= Instant::now()
+    }
+}
+
 impl Keeper {
     pub(crate) fn new(
         child: Child,
@@ -99,23 +109,21 @@ impl Keeper {
         keeper
     }
 
-    /// Until the main process has ended, the rest of its tree is killed, and the log has what they
-    /// wrote. Then [`Keeper::tell`] the peers.
+    /// Until the main process and the rest of its tree have ended, and the log has what they wrote.
+    /// Then [`Keeper::tell`] the peers.
     pub(crate) fn run(&mut self) -> Exit {
         while self.ended.is_none() {
             let timeout = self.timeout();
             self.turn(timeout);
             self.reap();
-            if self
-                .stopping
-                .as_ref()
-                .is_some_and(|stop| stop.deadline <= Instant::now())
-            {
+            if self.stopping.as_ref().is_some_and(Stopping::is_over) {
                 self.kill_tree();
             }
         }
         let exit = Exit::now(self.ended.unwrap_or(ExitStatus::Unknown));
+        self.let_rest_stop();
         self.end_tree();
+        self.let_go_of_main();
         // All writers are dead, and what they wrote fits into a pipe. A stranger that was passed
         // the other end may write for ever.
         for index in 0..self.pipes.len() {
@@ -309,21 +317,65 @@ impl Keeper {
     fn reap(&mut self) -> bool {
         let main = self.main;
         loop {
-            let reaped = match self.role {
-                Role::Shim { .. } => wait(WaitOptions::NOHANG),
+            match self.role {
+                Role::Shim { .. } => match wait(WaitOptions::NOHANG) {
+                    Ok(Some((pid, status))) if pid == main => self.ended = Some(status.into()),
+                    Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                    Ok(None) => return false,
+                    Err(_) => break,
+                },
                 Role::Thread if self.ended.is_some() => return false,
-                Role::Thread => waitpid(Some(main), WaitOptions::NOHANG),
-            };
-            match reaped {
-                Ok(Some((pid, status))) if pid == main => self.ended = Some(status.into()),
-                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-                Ok(None) => return false,
-                Err(_) => {
-                    // Somebody else in the host program took the status.
-                    self.ended.get_or_insert(ExitStatus::Unknown);
-                    return true;
+                Role::Thread => {
+                    // Left a zombie, for its session to be known by, until the rest is gone.
+                    let look =
+                        WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                    match waitid(WaitId::Pid(main), look) {
+                        Ok(Some(status)) => self.ended = Some(status.into()),
+                        Err(rustix::io::Errno::INTR) => {}
+                        Ok(None) => return false,
+                        Err(_) => break,
+                    }
                 }
             }
+        }
+        // Somebody else in the host program took the status.
+        self.ended.get_or_insert(ExitStatus::Unknown);
+        true
+    }
+
+    fn let_go_of_main(&self) {
+        if matches!(self.role, Role::Thread)
+            && let Err(error) = waitpid(Some(self.main), WaitOptions::NOHANG)
+        {
+            tracing::debug!(%error, "somebody else reaped the main process");
+        }
+    }
+
+    /// Gives what the main process left behind the rest of the grace, if a stop is under way: that
+    /// may be the server itself, below a script that started it without `exec`.
+    fn let_rest_stop(&mut self) {
+        let mut told = Told::default();
+        while let Some(stop) = self.stopping.as_ref().filter(|stop| !stop.is_over()) {
+            told.tell(stop.signal, &self.tree);
+            if self.is_alone() {
+                return;
+            }
+            let timeout = match self.role {
+                Role::Shim { .. } => self.timeout(),
+                // They are not our children, whose end would be told: look now and then.
+                Role::Thread => self
+                    .timeout()
+                    .map(|left| left.min(Duration::from_millis(20))),
+            };
+            self.turn(timeout);
+        }
+    }
+
+    /// Whether nothing is left of the tree but the main process' remains.
+    fn is_alone(&mut self) -> bool {
+        match self.role {
+            Role::Shim { .. } => self.reap(),
+            Role::Thread => self.tree.members().is_ok_and(|rest| rest.is_empty()),
         }
     }
 
@@ -359,6 +411,42 @@ enum Source {
     Signals,
     Listener,
     Peer(usize),
+}
+
+/// Who was sent a stop signal after the main process had ended.
+#[derive(Debug, Default)]
+struct Told {
+    signal: Option<Signal>,
+    processes: HashSet<Process>,
+}
+
+impl Told {
+    /// Sends the signal to everybody; then to those only who were missed, a process that was just
+    /// being forked, say. What a member starts afterwards, to clean up perhaps, is its own affair,
+    /// for as long as it lives.
+    fn tell(&mut self, signal: Signal, tree: &Tree) {
+        let members = match tree.living() {
+            Ok(members) => members,
+            Err(error) => {
+                tracing::error!(%error, "cannot list the processes of an instance");
+                return;
+            }
+        };
+        let first = self.signal.replace(signal) != Some(signal);
+        if first {
+            self.processes.clear();
+        }
+        for member in &members {
+            let is_orphan = || {
+                members
+                    .iter()
+                    .all(|other| other.process.pid != member.parent)
+            };
+            if (first || is_orphan()) && self.processes.insert(member.process) {
+                member.process.signal(signal.raw());
+            }
+        }
+    }
 }
 
 /// One output stream of the instance.

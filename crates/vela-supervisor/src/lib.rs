@@ -48,6 +48,7 @@
 #![deny(unsafe_code)]
 
 mod adopt;
+mod attend;
 mod backoff;
 mod child;
 mod connection;
@@ -59,6 +60,7 @@ mod keeper;
 mod kernel;
 mod listener;
 pub mod logs;
+mod orders;
 mod peer;
 mod ports;
 mod process;
@@ -67,6 +69,7 @@ mod run_dir;
 mod shim;
 mod shim_supervisor;
 mod signal;
+mod start;
 mod supervisor;
 #[cfg(feature = "test-util")]
 pub mod test_util;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 /// Hands out free TCP ports at random. Clones share their leases.
@@ -31,6 +32,9 @@ impl Ports {
     /// lease lives. Nothing keeps a stranger from taking it meanwhile: see
     /// [`listener_of`](crate::listener_of).
     ///
+    /// One that closed connections linger on (`TIME_WAIT`) is given only when there is no other:
+    /// servers that set `SO_REUSEADDR`, as nearly all do, can listen on it.
+    ///
     /// # Errors
     /// When none is left.
     pub fn reserve(&self) -> Result<PortLease, PortsError> {
@@ -43,15 +47,17 @@ impl Ports {
             return Err(none);
         };
         let start = getrandom::u32().map_err(PortsError::Random)? % count;
-        for step in 0..count {
-            let port = u16::try_from(first + (start + step) % count).unwrap_or_default();
-            let Some(lease) = self.lease(port) else {
-                continue;
-            };
-            match is_free(port) {
-                Ok(true) => return Ok(lease),
-                Ok(false) => {}
-                Err(source) => return Err(PortsError::Probe { port, source }),
+        for lingering in [Lingering::Excluded, Lingering::Included] {
+            for step in 0..count {
+                let port = u16::try_from(first + (start + step) % count).unwrap_or_default();
+                let Some(lease) = self.lease(port) else {
+                    continue;
+                };
+                match is_free(port, lingering) {
+                    Ok(true) => return Ok(lease),
+                    Ok(false) => {}
+                    Err(source) => return Err(PortsError::Probe { port, source }),
+                }
             }
         }
         Err(none)
@@ -138,9 +144,17 @@ fn leases(leases: &Leases) -> MutexGuard<'_, BTreeMap<u16, u32>> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Binds, without SO_REUSEADDR: an instance that does not set it must be able to bind as well.
-/// Never listens, so that no client is answered by accident.
-fn is_free(port: u16) -> io::Result<bool> {
+/// What to make of a port that has no listener, but connections that were closed a minute ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lingering {
+    /// Free for a server that sets SO_REUSEADDR.
+    Included,
+    /// Not free for one that does not.
+    Excluded,
+}
+
+/// Binds as a server would. Never listens, so that no client is answered by accident.
+fn is_free(port: u16, lingering: Lingering) -> io::Result<bool> {
     let any: [SocketAddr; 2] = [
         (Ipv4Addr::UNSPECIFIED, port).into(),
         (Ipv6Addr::UNSPECIFIED, port).into(),
@@ -156,6 +170,7 @@ fn is_free(port: u16) -> io::Result<bool> {
             Err(Errno::AFNOSUPPORT) => continue,
             Err(error) => return Err(error.into()),
         };
+        set_socket_reuseaddr(&socket, lingering == Lingering::Included)?;
         match bind(&socket, &address) {
             Ok(()) | Err(Errno::ADDRNOTAVAIL) => {}
             Err(Errno::ADDRINUSE | Errno::ACCESS) => return Ok(false),
@@ -169,6 +184,7 @@ fn is_free(port: u16) -> io::Result<bool> {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::io::Read;
     use std::net::TcpListener;
 
     /// Ports that were free a moment ago, away from those that other tests are given.
@@ -176,8 +192,31 @@ mod tests {
         (0..100)
             .map(|_| 10_000 + (getrandom::u32().unwrap() % 20_000) as u16)
             .map(|first| first..=first + count - 1)
-            .find(|range| range.clone().all(|port| is_free(port).unwrap()))
+            .find(|range| range.clone().all(is_strictly_free))
             .expect("some ports are free")
+    }
+
+    fn is_strictly_free(port: u16) -> bool {
+        is_free(port, Lingering::Excluded).unwrap()
+    }
+
+    #[test]
+    fn a_port_with_closed_connections_is_the_last_choice() {
+        let range = range_of(2);
+        let server = TcpListener::bind(("127.0.0.1", *range.start())).unwrap();
+        let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        // The side that closes first is the one that lingers.
+        drop(server.accept().unwrap());
+        assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+        drop((client, server));
+        assert!(!is_strictly_free(*range.start()));
+
+        let ports = Ports::new(range.clone());
+        let first = ports.reserve().unwrap();
+        assert_eq!(first.port(), *range.end());
+        let second = ports.reserve().unwrap();
+        assert_eq!(second.port(), *range.start());
+        TcpListener::bind(("127.0.0.1", second.port())).unwrap();
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
+use crate::orders::patience;
 use crate::wire::Command;
-use crate::{Exit, Instance, InstanceEvent, InstanceId, SupervisorError};
+use crate::{Exit, Instance, InstanceEvent, InstanceId, Stop, SupervisorError};
 
 /// How many ends are remembered, so that `stop` is idempotent.
 const REMEMBERED: usize = 1000;
@@ -103,24 +105,25 @@ impl Registry {
         stream::poll_fn(move |context| events.poll_recv(context)).boxed()
     }
 
-    /// Waits for the end of an instance that was told to stop.
+    /// Tells an instance to stop, and waits for its end.
     pub(crate) async fn stopped(
         &self,
         id: &InstanceId,
-        command: Command,
+        stop: &Stop,
     ) -> Result<Exit, SupervisorError> {
         let mut live = match self.find(id)? {
             Known::Ended(exit) => return Ok(exit),
             Known::Live(live) => live,
         };
         // A failure says that it has just ended.
-        if live.commands.send(command).is_err() {
+        if live.commands.send(Command::Stop(*stop)).is_err() {
             tracing::debug!(%id, "told to stop as it ended");
         }
-        let exit = live
-            .exit
-            .wait_for(Option::is_some)
+        // Once for the keeper, and once for the kill that comes after it.
+        let patience = patience(stop).saturating_add(patience(&Stop::now()));
+        let exit = timeout(patience, live.exit.wait_for(Option::is_some))
             .await
+            .map_err(|_| SupervisorError::Unkillable { id: id.clone() })?
             .ok()
             .and_then(|exit| *exit);
         exit.ok_or_else(|| SupervisorError::NotFound { id: id.clone() })
@@ -184,6 +187,26 @@ mod tests {
             registry.find(&first),
             Err(SupervisorError::NotFound { .. })
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_that_nothing_heeds_is_given_up() {
+        let registry = Arc::new(Registry::default());
+        let instance = Instance::new(InstanceId::random(), 0, jiff::Timestamp::now());
+        let (commands, mut orders) = mpsc::unbounded_channel();
+        let (_exited, exit) = watch::channel(None);
+        let id = instance.id.clone();
+        registry.insert(Live {
+            instance,
+            commands,
+            exit,
+        });
+        let result = registry.stopped(&id, &Stop::default()).await;
+        assert!(
+            matches!(result, Err(SupervisorError::Unkillable { .. })),
+            "{result:?}"
+        );
+        assert_eq!(orders.try_recv(), Ok(Command::Stop(Stop::default())));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,7 +43,11 @@ impl RunDir {
     /// Makes the directory of a new instance.
     pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
         mkdir(&path, Mode::RWXU)?;
-        Self::open(path)
+        Self::open(path.clone()).inspect_err(|_| {
+            if let Err(error) = rustix::fs::rmdir(&path) {
+                tracing::debug!(path = %path.display(), %error, "cannot remove a directory");
+            }
+        })
     }
 
     /// Opens a directory that belongs to us.
@@ -89,8 +94,13 @@ impl RunDir {
         UnixListener::bind(self.ctl())
     }
 
+    /// Never waits: a shim that does not accept is [`WouldBlock`](io::ErrorKind::WouldBlock), once
+    /// its queue is full.
     pub(crate) fn connect(&self) -> io::Result<UnixStream> {
-        UnixStream::connect(self.ctl())
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(self.ctl())?)?;
+        Ok(socket.into())
     }
 
     /// Short however long the path is: a socket address holds 107 bytes.
@@ -195,3 +205,20 @@ pub(crate) fn lock_all(run_dir: &Path) -> io::Result<Option<File>> {
 
 /// The name of [`lock_all`]'s file, which no instance can have.
 pub(crate) const LOCK_ALL: &str = ".lock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_full_is_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(root.path().join("a")).unwrap();
+        let listener = dir.listen().unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let waiting = dir.connect().unwrap();
+        let error = dir.connect().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(waiting);
+    }
+}

@@ -5,6 +5,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::process::DumpableBehavior;
 use secrecy::zeroize::Zeroizing;
 use signal_hook::consts::SIGCHLD;
@@ -49,6 +51,13 @@ fn run() -> io::Result<()> {
     isolate()?;
     let request = receive(&peer)?;
     let run_dir = RunDir::open(request.run_dir.clone())?;
+    if is_gone(&peer)? {
+        // The next one may have found this directory without a `state`, and left it alone.
+        return Err(io::Error::new(
+            io::ErrorKind::BrokenPipe,
+            "the supervisor was gone before its instance was started",
+        ));
+    }
     let started = start(request.into_spec(), &run_dir, peer.try_clone()?, listener);
     let mut keeper = match started {
         Ok(keeper) => keeper,
@@ -92,6 +101,17 @@ fn receive(peer: &UnixStream) -> io::Result<StartRequest> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     wire::decode(&line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// A supervisor says nothing before it was answered: there is nothing to be read but the end.
+fn is_gone(peer: &UnixStream) -> io::Result<bool> {
+    let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match rustix::net::recv(peer, &mut [0; 1], look) {
+        Ok((read, _)) => Ok(read == 0),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(Errno::CONNRESET) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn start(
@@ -139,4 +159,22 @@ fn signals() -> io::Result<SignalPipe> {
         .map(|signal| signal.raw().as_raw())
         .chain([SIGCHLD]);
     SignalPipe::with_pipe(read, write, SignalOnly, signals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_died_is_noticed_whatever_it_had_sent() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert!(!is_gone(&theirs).unwrap());
+        drop(ours);
+        assert!(is_gone(&theirs).unwrap());
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (&theirs).write_all(b"unread").unwrap();
+        drop(ours);
+        assert!(is_gone(&theirs).unwrap());
+    }
 }

@@ -22,17 +22,20 @@ pub trait Supervisor: Debug + Send + Sync {
     async fn start(&self, spec: InstanceSpec) -> Result<Instance, SupervisorError>;
 
     /// Stops an instance: the signal to its main process, the grace period, then `SIGKILL` to every
-    /// process of its tree. Whatever the main process leaves behind is killed when it ends.
+    /// process of its tree. What the main process leaves behind is sent the signal when that ends,
+    /// once, and has the rest of the grace. (When it ends without a stop, the rest is killed.)
     ///
     /// Idempotent: one that ended already gives its [`Exit`]. A second call can only shorten the
     /// first one's grace. Cancel safe: once polled, the stop goes on though the caller is dropped.
     ///
     /// # Errors
     /// [`SupervisorError::NotFound`] for an id that this supervisor never knew, or forgot (it
-    /// remembers the last thousand ends).
+    /// remembers the last thousand ends). [`SupervisorError::Unkillable`] some seconds after the
+    /// grace, if a process survives `SIGKILL`; the end is still reported if it comes.
     async fn stop(&self, id: &InstanceId, stop: &Stop) -> Result<Exit, SupervisorError>;
 
-    /// Sends a signal to an instance's main process; one that has ended is not an error.
+    /// Sends a signal to an instance's main process, at most once; one that has ended is not an
+    /// error.
     ///
     /// # Errors
     /// [`SupervisorError::NotFound`] as for `stop`.

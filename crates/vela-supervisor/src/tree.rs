@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::InstanceId;
 use crate::instance::INSTANCE_VARIABLE;
 use crate::process::{Process, Stat, table};
-use crate::{InstanceId, process};
 
 /// Longer than any process takes to die of `SIGKILL`, but for one stuck in the kernel.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Which processes belong to an instance: all descendants of its shim, which is their subreaper;
-/// where there is no shim, all descendants of the main process and whatever still carries the
-/// main process' session or the instance's name in its environment.
+/// where there is no shim, all descendants of the main process, its session, and whatever still
+/// carries the instance's name in its environment.
 ///
 /// The one place that decides this, so that a cgroup can take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,21 @@ impl Tree {
 
     /// The processes that live now.
     pub(crate) fn members(&self) -> io::Result<Vec<Process>> {
+        let living = self.living()?;
+        Ok(living.into_iter().map(|stat| stat.process).collect())
+    }
+
+    /// The same with what else is known of them.
+    pub(crate) fn living(&self) -> io::Result<Vec<Stat>> {
         let table = table()?;
         let me = rustix::process::getpid().as_raw_nonzero().get();
         let mut members = match self {
             Self::Shim(shim) => descendants(&table, *shim),
             Self::Loose { id, main } => {
-                let mut found = main.map(|main| loose(&table, main)).unwrap_or_default();
-                found.extend(named(&table, id));
+                let mut found = named(&table, id);
+                if let Some(main) = main {
+                    found.extend(loose(&table, *main, &found));
+                }
                 found
             }
         };
@@ -56,8 +64,11 @@ impl Tree {
             members.insert(*main);
         }
         let lives = |stat: &&Stat| !stat.dead && stat.process.pid > 1 && stat.process.pid != me;
-        let living = table.iter().filter(lives).map(|stat| stat.process);
-        Ok(living.filter(|process| members.contains(process)).collect())
+        let living = table.iter().filter(lives);
+        Ok(living
+            .filter(|stat| members.contains(&stat.process))
+            .copied()
+            .collect())
     }
 
     /// Sends `SIGKILL` to each member once; returns how many there were.
@@ -67,6 +78,16 @@ impl Tree {
             member.signal(Signal::KILL);
         }
         Ok(members.len())
+    }
+
+    /// Kills until nothing is left, the shim included. Blocks.
+    pub(crate) fn kill_with_keeper(&self) -> io::Result<()> {
+        // Before the shim, without which its descendants are not known any more.
+        let killed = self.kill_all();
+        if let Self::Shim(shim) = self {
+            shim.signal(Signal::KILL);
+        }
+        killed
     }
 
     /// Kills until nothing is left. Blocks.
@@ -106,15 +127,24 @@ fn descendants(table: &[Stat], root: Process) -> HashSet<Process> {
     }
 }
 
-/// Descendants of `main` and members of the session that it led. A session's number is not given
-/// to another process while a member lives; one that started before `main`, or whose leader is
-/// another process, is a stranger's all the same.
-fn loose(table: &[Stat], main: Process) -> HashSet<Process> {
+/// Descendants of `main` and members of the session that it led.
+///
+/// The number of a session is given to no other while a member lives. But when its leader is gone,
+/// all members may have gone before, and the number may since have been another session's, whose
+/// leader is gone as well: then it is ours only if a member carries the instance's name.
+fn loose(table: &[Stat], main: Process, named: &HashSet<Process>) -> HashSet<Process> {
     let mut found = descendants(table, main);
-    let leader = table.iter().find(|stat| stat.process.pid == main.pid);
-    if leader.is_none_or(|leader| leader.process == main) {
+    let members = || {
         let ours = |stat: &&Stat| stat.session == main.pid && stat.process.start >= main.start;
-        found.extend(table.iter().filter(ours).map(|stat| stat.process));
+        table.iter().filter(ours).map(|stat| stat.process)
+    };
+    let leader = table.iter().find(|stat| stat.process.pid == main.pid);
+    let ours = match leader {
+        Some(leader) => leader.process == main,
+        None => members().any(|member| named.contains(&member)),
+    };
+    if ours {
+        found.extend(members());
     }
     found
 }
@@ -122,17 +152,32 @@ fn loose(table: &[Stat], main: Process) -> HashSet<Process> {
 /// Processes that were given the instance's name, as far as we may read their environment.
 fn named(table: &[Stat], id: &InstanceId) -> HashSet<Process> {
     let entry = format!("{INSTANCE_VARIABLE}={id}");
-    let carries = |process: Process| {
-        let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
-            // The pid may have changed hands between the table and the file.
-            && process::Process::of_pid(process.pid).is_ok_and(|now| now == process)
+    let mut found = HashSet::new();
+    let mut blank = Vec::new();
+    let mut look = |process: Process, blank: &mut Vec<Process>| {
+        match fs::read(format!("/proc/{}/environ", process.pid)) {
+            Ok(environ) if environ.is_empty() => blank.push(process),
+            Ok(environ)
+                if environ.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
+                    // The pid may have changed hands between the table and the file.
+                    && Process::of_pid(process.pid).is_ok_and(|now| now == process) =>
+            {
+                found.insert(process);
+            }
+            _ => {}
+        }
     };
-    table
-        .iter()
-        .map(|stat| stat.process)
-        .filter(|process| carries(*process))
-        .collect()
+    for stat in table.iter().filter(|stat| !stat.dead) {
+        look(stat.process, &mut blank);
+    }
+    // Threads of the kernel have none; nor has, for an instant, a process in the middle of an exec.
+    if !blank.is_empty() {
+        thread::sleep(Duration::from_millis(1));
+        for process in std::mem::take(&mut blank) {
+            look(process, &mut blank);
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -175,13 +220,18 @@ mod tests {
     #[test]
     fn a_session_counts_only_while_it_is_the_same_one() {
         let main = Process { pid: 7, start: 10 };
-        let orphan = stat(20, 1, 7, 11);
-        assert_eq!(pids(loose(&[orphan], main)), [20]);
-        assert_eq!(pids(loose(&[orphan, stat(7, 1, 7, 10)], main)), [7, 20]);
-        let reused = [orphan, stat(7, 1, 7, 99)];
-        assert_eq!(pids(loose(&reused, main)), [] as [i32; 0]);
-        let older = [stat(20, 1, 7, 9)];
-        assert_eq!(pids(loose(&older, main)), [] as [i32; 0]);
+        let found = |table: &[Stat], named: &[Stat]| {
+            let named = named.iter().map(|stat| stat.process).collect();
+            pids(loose(table, main, &named))
+        };
+        let (one, other) = (stat(20, 1, 7, 11), stat(21, 1, 7, 12));
+        assert_eq!(found(&[one, stat(7, 1, 7, 10)], &[]), [7, 20]);
+        // The pid is another process by now.
+        assert_eq!(found(&[one, stat(7, 1, 7, 99)], &[]), [] as [i32; 0]);
+        // Its leader is gone: which session of that number it is, only the name tells.
+        assert_eq!(found(&[one, other], &[]), [] as [i32; 0]);
+        assert_eq!(found(&[one, other], &[other]), [20, 21]);
+        assert_eq!(found(&[stat(20, 1, 7, 9)], &[]), [] as [i32; 0]);
     }
 
     #[test]

@@ -206,6 +206,9 @@ async fn a_killed_shim_takes_its_instance_with_it() {
         } else {
             drop(supervisor);
             kill(shim);
+            while is_alive(shim) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             supervisor = world.open().await;
             assert_eq!(supervisor.ended_unwatched().len(), 1);
         }

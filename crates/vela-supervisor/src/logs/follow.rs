@@ -133,7 +133,8 @@ impl Cursor {
     fn read_lines(&mut self, ready: &mut VecDeque<LogLine>) -> io::Result<()> {
         loop {
             if self.file.is_none() {
-                let Some(file) = open_if_exists(&self.path)? else {
+                // There was no log; its first file may have been rotated by now.
+                let Some(file) = self.oldest()? else {
                     return Ok(());
                 };
                 self.file = Some((file, 0));
@@ -163,6 +164,12 @@ impl Cursor {
         while ready.is_empty() {
             let n = file.read_at(&mut block, *offset)?;
             if n == 0 {
+                // Half a line that a full disk tore was taken back.
+                let end = file.metadata()?.len();
+                if end < *offset {
+                    *offset = end;
+                    self.partial.clear();
+                }
                 return Ok(());
             }
             *offset += n as u64;

@@ -1,9 +1,10 @@
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 use super::{LogStream, rotated};
 use crate::LogSpec;
@@ -17,8 +18,8 @@ const BATCH: usize = 8 << 10;
 /// Appends lines to a log file and rotates it.
 ///
 /// Other processes may write to the same path. Rotation is done by whoever holds the lock on the
-/// current file; a writer that still has the file that was just rotated writes its lines there,
-/// which loses none.
+/// current file, and by nobody while it is held elsewhere; a writer that still has the file that was
+/// just rotated writes its lines there, which loses none.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     spec: LogSpec,
@@ -28,6 +29,8 @@ pub(crate) struct LogWriter {
     torn: bool,
     /// Lines that could not be written since the last one that could.
     lost: u64,
+    /// The log says that it cannot be rotated.
+    stuck: bool,
 }
 
 impl LogWriter {
@@ -42,6 +45,7 @@ impl LogWriter {
             batch: Vec::new(),
             torn: false,
             lost: 0,
+            stuck: false,
         })
     }
 
@@ -95,32 +99,51 @@ impl LogWriter {
             );
             push_line(&mut head, &self.prefix(LogStream::Err), note.as_bytes());
         }
+        if let Err(error) = &rotated
+            && !self.stuck
+        {
+            let note = format!("vela: the log cannot be rotated, and grows: {error}");
+            push_line(&mut head, &self.prefix(LogStream::Err), note.as_bytes());
+        }
         self.batch.splice(..0, head);
-        let written = rotated.and_then(|()| self.append());
-        match written {
-            Ok(()) => (self.torn, self.lost) = (false, 0),
+        match self.append() {
+            Ok(()) => (self.torn, self.lost, self.stuck) = (false, 0, rotated.is_err()),
             Err(_) => self.lost += lines,
         }
         self.batch.clear();
     }
 
+    /// The whole batch, or nothing of it.
     fn append(&mut self) -> io::Result<()> {
-        let mut rest = &self.batch[..];
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => rest = &rest[n..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.torn |= rest.len() < self.batch.len();
-                    return Err(error);
+        let mut written = 0;
+        while written < self.batch.len() {
+            let error = match self.file.write(&self.batch[written..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(n) => {
+                    written += n;
+                    continue;
                 }
-            }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            self.torn |= written > 0 && !self.take_back(written).unwrap_or(false);
+            return Err(error);
         }
         Ok(())
     }
 
-    /// Makes `self.file` the current file, with room in it.
+    /// Whether half a batch could be removed: not if another writer's line follows it already.
+    fn take_back(&mut self, written: usize) -> io::Result<bool> {
+        let end = self.file.stream_position()?;
+        let last = self.file.metadata()?.len() == end;
+        if last {
+            self.file.set_len(end.saturating_sub(written as u64))?;
+        }
+        Ok(last)
+    }
+
+    /// Makes `self.file` the current file, with room in it. Never waits. If it fails, the file at
+    /// hand takes the lines.
     fn rotate_when_full(&mut self) -> io::Result<()> {
         let mine = self.file.metadata()?;
         if !mine.is_file() {
@@ -139,7 +162,11 @@ impl LogWriter {
         if mine.len() < self.spec.max_bytes {
             return Ok(());
         }
-        flock(&self.file, FlockOperation::LockExclusive)?;
+        // Another writer rotates now; or a stranger holds the lock, perhaps for ever.
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            locked => locked?,
+        }
         if is_current(&mine, &self.spec)? {
             self.shift()?;
         }
@@ -234,6 +261,15 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|line| line.text)
+            .collect()
+    }
+
+    /// Those of this file alone.
+    fn texts_of(path: &std::path::Path) -> Vec<String> {
+        let content = fs::read(path).unwrap();
+        content
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| crate::logs::LogLine::parse(line.trim_ascii_end()).text)
             .collect()
     }
 
@@ -352,6 +388,89 @@ mod tests {
             texts,
             ["vela: 3 lines were lost, the log could not be written", "d"]
         );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_rotated_says_so_once_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = spec(&dir, 100, 1);
+        let mut writer = LogWriter::open(spec.clone()).unwrap();
+        let mut buffer = LineBuffer::default();
+        let mut write =
+            |n: u32| writer.write(LogStream::Out, &mut buffer, format!("{n}\n").as_bytes());
+        // A directory with something in it stands in the way.
+        let obstacle = rotated(&spec.path, 1);
+        fs::create_dir_all(obstacle.join("full")).unwrap();
+        (0..10).for_each(&mut write);
+        let (notes, lines): (Vec<_>, Vec<_>) = texts_of(&spec.path)
+            .into_iter()
+            .partition(|text| text.starts_with("vela: "));
+        assert_eq!(lines, (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("vela: the log cannot be rotated"));
+
+        fs::remove_dir_all(&obstacle).unwrap();
+        write(10);
+        assert_eq!(texts_of(&spec.path), ["10"]);
+        assert_eq!(texts_of(&obstacle).len(), 11);
+    }
+
+    #[test]
+    fn a_lock_that_a_stranger_holds_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = spec(&dir, 100, 1);
+        let mut writer = LogWriter::open(spec.clone()).unwrap();
+        let mut buffer = LineBuffer::default();
+        let stranger = File::open(&spec.path).unwrap();
+        flock(&stranger, FlockOperation::LockExclusive).unwrap();
+        for n in 0..10 {
+            writer.write(LogStream::Out, &mut buffer, format!("{n}\n").as_bytes());
+        }
+        assert_eq!(texts(&spec.path).len(), 10);
+        assert!(!rotated(&spec.path, 1).exists());
+        drop(stranger);
+        writer.write(LogStream::Out, &mut buffer, b"10\n");
+        assert_eq!(texts_of(&spec.path), ["10"]);
+    }
+
+    #[test]
+    fn half_a_line_swallows_no_other() {
+        // The limit that tears it is the whole process'.
+        let torn = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "logs::writer::tests::torn", "--ignored"])
+            .output()
+            .unwrap();
+        assert!(torn.status.success(), "{torn:?}");
+    }
+
+    #[test]
+    #[ignore = "run by another test"]
+    fn torn() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let ignored = std::sync::Arc::default();
+        signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let spec = spec(&dir, 10_000, 1);
+        let write = |writer: &mut LogWriter, text: &str| {
+            let line = format!("{text}\n");
+            writer.write(LogStream::Out, &mut LineBuffer::default(), line.as_bytes());
+        };
+        let mut one = LogWriter::open(spec.clone()).unwrap();
+        let mut other = LogWriter::open(spec.clone()).unwrap();
+        write(&mut one, "first");
+        let unlimited = getrlimit(Resource::Fsize);
+        let current = Some(fs::metadata(&spec.path).unwrap().len() + 30);
+        let limit = Rlimit {
+            current,
+            ..unlimited
+        };
+        setrlimit(Resource::Fsize, limit).unwrap();
+        write(&mut one, &"x".repeat(100));
+        setrlimit(Resource::Fsize, unlimited).unwrap();
+        write(&mut other, "of another");
+        write(&mut one, "last");
+        let lost = "vela: 1 lines were lost, the log could not be written";
+        assert_eq!(texts(&spec.path), ["first", "of another", lost, "last"]);
     }
 
     #[test]
