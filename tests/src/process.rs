@@ -32,7 +32,7 @@ pub fn shims_of(data_dir: &Path) -> Vec<u32> {
         let link = std::fs::read_link(format!("/proc/{pid}/fd/2"));
         link.is_ok_and(|file| file.starts_with(&run))
     };
-    all().into_iter().filter(is_shim).collect()
+    all().filter(is_shim).collect()
 }
 
 /// Every process that this one started, and that those started, except for what has lost its parent.
