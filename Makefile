@@ -16,9 +16,8 @@ build: install-build
 
 # Everything: unit, integration and end-to-end tests, the examples, the documentation's examples.
 test: install-test
-	cargo test --workspace --all-targets --no-run
-	cargo test --workspace --all-targets
-	cargo test --workspace --doc
+	cargo test --workspace --no-run
+	cargo test --workspace --no-fail-fast
 
 lint:
 	cargo fmt --all --check
