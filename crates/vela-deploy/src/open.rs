@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +29,7 @@ impl Engine {
     /// # Errors
     /// When another engine works on the directory, or it can't be read and written.
     pub async fn open(stack: Stack) -> Result<Engine, OpenError> {
-        let lock = lock(&stack)?;
+        let lock = lock(&stack).await?;
         for (dir, mode) in [
             (stack.dirs.data_dir().to_owned(), 0o711),
             (stack.dirs.apps(), 0o711),
@@ -130,8 +131,12 @@ impl Engine {
     }
 }
 
+/// A process that is just being forked holds a copy of the lock until its exec: that of a daemon which was killed at
+/// that moment is held for this long at most.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Locks the data directory for this process, and leaves its pid for whoever is refused.
-fn lock(stack: &Stack) -> Result<File, OpenError> {
+async fn lock(stack: &Stack) -> Result<File, OpenError> {
     let (dirs, path) = (&stack.dirs, stack.dirs.lock());
     let at = |source| {
         OpenError::State(StateError::Io {
@@ -147,7 +152,12 @@ fn lock(stack: &Stack) -> Result<File, OpenError> {
         .truncate(false)
         .open(&path)
         .map_err(at)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let began = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if began.elapsed() < LOCK_PATIENCE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
         let pid = std::fs::read_to_string(&path)
             .ok()
             .and_then(|pid| pid.trim().parse().ok());
