@@ -14,7 +14,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
     let mut backoff = Backoff::default();
     loop {
         let accepted = tokio::select! {
-            () = worker.stopping() => return,
+            () = worker.stop.wait() => return,
             accepted = listener.accept() => accepted,
         };
         let pause = match accepted {
@@ -27,7 +27,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
                     tracing::debug!(%error, "a client has gone at once");
                     continue;
                 }
-                tokio::spawn(Client::new(&worker, peer, live).serve(socket));
+                tokio::spawn(Client::new(&worker, peer, live, socket).serve());
                 // Lets this connection be served, and other workers have the next one.
                 tokio::task::yield_now().await;
                 continue;
@@ -40,7 +40,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
             }
         };
         tokio::select! {
-            () = worker.stopping() => return,
+            () = worker.stop.wait() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -72,7 +72,10 @@
 //! - Bodies stream both ways in constant memory. A response that an upstream cuts short is cut
 //!   short for the client.
 //! - What two servers could read differently is refused: no Host or two, a transfer coding other
-//!   than `chunked`, more than one length. In absolute form the authority is the Host.
+//!   than `chunked`, more than one length, a line that ends without a CR. In absolute form the
+//!   authority is the Host. Chunks are checked and written anew, without their extensions.
+//! - A request takes two reads and two writes. A connection has one task and one timer, and while
+//!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
 //! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
@@ -88,37 +91,42 @@
 
 mod accept;
 mod admission;
+mod buffer;
+mod call;
+mod chunks;
 mod client;
-mod client_io;
+mod client_stream;
 mod config;
 mod dial;
 mod exchange;
 mod failure;
+mod field;
+mod flow;
 mod generation;
-mod headers;
+mod head_end;
 mod host;
 mod in_flight;
-mod lease;
-mod moment;
+mod lines;
 mod pages;
 mod parking;
 mod patience;
 mod pin_count;
 mod pool;
 mod proxy;
-mod request_body;
-mod request_check;
-mod response_body;
+mod refusal;
+mod request_head;
+mod response_head;
 mod route;
 mod route_table;
 mod router;
 mod serving;
 mod stats;
+mod stop;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 mod tunnel;
-mod turn;
-mod upstream_call;
+mod upstream_stream;
+mod wire;
 mod worker;
 
 /// What `pin_count` is built on: `tests/pin_count_model.rs` puts loom's atomics in its place.

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use crate::generation::Generation;
 use crate::in_flight::InFlight;
 use crate::pool::Pool;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
+use crate::stop::Stop;
 use crate::worker::Worker;
 use crate::{
     DrainLimits, Drained, Host, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId,
@@ -59,7 +59,7 @@ impl Proxy {
     /// When a thread, a runtime or a listener cannot be set up: then nothing is served.
     pub fn serve(&self, listeners: Vec<TcpListener>) -> io::Result<Serving> {
         let config = &self.inner.config;
-        let (stop, stopping) = watch::channel(None);
+        let stop = Arc::new(Stop::default());
         let workers: Vec<_> = (0..config.workers.get())
             .map(|_| Worker {
                 routes: Arc::clone(&self.inner.routes),
@@ -70,7 +70,7 @@ impl Proxy {
                 )),
                 counters: Arc::default(),
                 live: Arc::new(InFlight::new()),
-                stop: stopping.clone(),
+                stop: Arc::clone(&stop),
             })
             .collect();
         // Known before they serve, so that no connection to an upstream escapes a drain.

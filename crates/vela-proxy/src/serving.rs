@@ -6,18 +6,19 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use crate::Drained;
 use crate::accept::accept;
+use crate::stop::Stop;
 use crate::worker::Worker;
 
 /// A proxy at work on its listeners. Dropped, it stops at once and breaks off what is in flight;
 /// [`Serving::shutdown`] lets that end first.
 #[must_use = "the proxy stops when this is dropped"]
 pub struct Serving {
-    stop: watch::Sender<Option<Instant>>,
+    stop: Arc<Stop>,
     /// What each worker's thread left unfinished when it ended.
     ends: Vec<oneshot::Receiver<usize>>,
 }
@@ -26,7 +27,7 @@ impl Serving {
     /// Starts one thread for each worker; each accepts on all the listeners.
     pub(crate) fn start(
         listeners: &[TcpListener],
-        stop: watch::Sender<Option<Instant>>,
+        stop: Arc<Stop>,
         workers: Vec<Worker>,
     ) -> io::Result<Serving> {
         for listener in listeners {
@@ -69,18 +70,25 @@ impl Serving {
     /// 200 ms later. What was cut is in [`Drained::left`].
     ///
     /// Dropped before its end, the shutdown goes on by itself.
-    pub async fn shutdown(self, deadline: Duration) -> Drained {
+    pub async fn shutdown(mut self, deadline: Duration) -> Drained {
         let begun = Instant::now();
         let until = begun.checked_add(deadline).unwrap_or(begun);
-        self.stop.send_replace(Some(until));
+        self.stop.tell(until);
         let mut left = 0;
-        for end in self.ends {
+        for end in std::mem::take(&mut self.ends) {
             match end.await {
                 Ok(unfinished) => left += unfinished,
                 Err(_) => tracing::error!("a thread of the proxy has panicked"),
             }
         }
         Drained::new(left, begun.elapsed())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // After a shutdown this is said too late to count.
+        self.stop.tell(Instant::now());
     }
 }
 
@@ -95,6 +103,7 @@ impl fmt::Debug for Serving {
 /// One thread's life. Gives the number of connections that it left unfinished.
 fn work(runtime: Runtime, listeners: Vec<tokio::net::TcpListener>, worker: Worker) -> usize {
     let worker = Arc::new(worker);
+    let pool = Arc::clone(&worker.pool);
     let left = runtime.block_on(async {
         let accepting: Vec<_> = listeners
             .into_iter()
@@ -102,24 +111,21 @@ fn work(runtime: Runtime, listeners: Vec<tokio::net::TcpListener>, worker: Worke
             .collect();
         tokio::spawn(sweep(Arc::clone(&worker)));
 
-        let mut stop = worker.stop.clone();
-        let until = match stop.wait_for(Option::is_some).await {
-            Ok(until) => *until,
-            Err(_) => None, // the `Serving` was dropped
-        };
+        worker.stop.wait().await;
         for one in accepting {
             if let Err(error) = one.await {
                 tracing::error!(%error, "an accept loop has panicked");
             }
         }
         worker.live.close();
-        let until = until.unwrap_or_else(Instant::now);
+        let until = worker.stop.until().unwrap_or_else(Instant::now);
         match timeout_at(until, worker.live.emptied()).await {
             Ok(()) => 0,
             Err(_) => worker.live.count(),
         }
     });
     drop(runtime); // and with it whatever is left
+    pool.clear();
     left
 }
 
