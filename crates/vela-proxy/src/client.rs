@@ -18,6 +18,7 @@ use crate::pages;
 use crate::patience::{Patience, Wait};
 use crate::refusal::Refusal;
 use crate::stats::count;
+use crate::stop::Stop;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -75,9 +76,9 @@ impl<C: ClientStream> Client<C> {
     /// Serves the connection until it ends, also as the tunnel that it may become.
     pub(crate) async fn serve(mut self) {
         let worker = Arc::clone(&self.worker);
-        let mut stopping: Stopping<'_> = Some(Box::pin(worker.stop.wait()));
+        let mut stopping = Stopping::new(&worker.stop);
         loop {
-            let next = poll_fn(|cx| self.poll_next(cx, &mut stopping)).await;
+            let next = poll_fn(|cx| self.poll_next(cx, Some(&mut stopping))).await;
             let next = match next {
                 Next::Stop => self.last_request().await,
                 next => next,
@@ -124,7 +125,11 @@ impl<C: ClientStream> Client<C> {
         self.wire.output.release_if_empty();
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, stopping: &mut Stopping<'_>) -> Poll<Next> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        stopping: Option<&mut Stopping<'_>>,
+    ) -> Poll<Next> {
         loop {
             if let Some(next) = self.look() {
                 return Poll::Ready(next);
@@ -140,15 +145,7 @@ impl<C: ClientStream> Client<C> {
             }
         }
         let is_idle = self.wire.input.is_empty();
-        if let Some(stop) = stopping
-            && is_idle
-            // It knows the task since it was asked first.
-            && (!self.has_asked || self.worker.stop.is_told())
-            && stop.as_mut().poll(cx).is_ready()
-        {
-            *stopping = None;
-        }
-        if stopping.is_none() && is_idle {
+        if is_idle && stopping.is_some_and(|stopping| stopping.poll(cx)) {
             return Poll::Ready(Next::Stop);
         }
         let limits = &self.worker.config.timeouts;
@@ -195,9 +192,12 @@ impl<C: ClientStream> Client<C> {
             true => Duration::ZERO,
         };
         let mut chance = Box::pin(tokio::time::sleep(chance));
-        poll_fn(|cx| match self.poll_next(cx, &mut None) {
-            Poll::Ready(Next::Stop) => chance.as_mut().poll(cx).map(|()| Next::End),
-            next => next,
+        poll_fn(|cx| {
+            let next = self.poll_next(cx, None);
+            if next.is_pending() && self.wire.input.is_empty() {
+                return chance.as_mut().poll(cx).map(|()| Next::End);
+            }
+            next
         })
         .await
     }
@@ -278,8 +278,32 @@ impl<C> Drop for Client<C> {
     }
 }
 
-/// Waits for the word to stop, until it was heard.
-type Stopping<'a> = Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
+/// Waits for the word to stop: by a future that is asked once, to know the task, and by a look.
+struct Stopping<'a> {
+    stop: &'a Stop,
+    told: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    is_known: bool,
+}
+
+impl<'a> Stopping<'a> {
+    fn new(stop: &'a Stop) -> Stopping<'a> {
+        Stopping {
+            stop,
+            told: None,
+            is_known: false,
+        }
+    }
+
+    /// Whether it was told.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.is_known {
+            self.is_known = true;
+            let told = self.told.insert(Box::pin(self.stop.wait()));
+            return told.as_mut().poll(cx).is_ready();
+        }
+        self.stop.is_told()
+    }
+}
 
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
@@ -495,6 +519,18 @@ mod tests {
             assert!(begun.elapsed() <= waited + Duration::from_millis(1));
             assert_eq!(answers(client).await, "");
         }
+    }
+
+    /// Its first request was there before it was first looked at.
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_one_that_asked_at_once() {
+        let (mut client, serving, worker) = serve(limits());
+        client.write_all(GET).await.unwrap();
+        answer(&mut client).await;
+        let begun = Instant::now();
+        stop(&worker);
+        serving.await.unwrap();
+        assert!(begun.elapsed() <= Duration::from_millis(1));
     }
 
     #[tokio::test]
