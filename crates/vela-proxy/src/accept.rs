@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::Client;
+use crate::crew::{Arrival, Inbox};
 use crate::in_flight::Pinned;
 use crate::worker::Worker;
 
@@ -20,14 +21,18 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
         let pause = match accepted {
             Ok((socket, peer)) => {
                 backoff = Backoff::default();
-                let Some(live) = Pinned::new(&worker.live) else {
-                    return;
-                };
                 if let Err(error) = prepare(&socket) {
                     tracing::debug!(%error, "a client has gone at once");
                     continue;
                 }
-                tokio::spawn(Client::new(&worker, peer, live, socket).serve());
+                if let Some(relief) = worker.crew.relief(&worker.live) {
+                    match socket.into_std() {
+                        Ok(socket) => relief.take(socket, peer),
+                        Err(error) => tracing::warn!(%error, "cannot pass a connection on"),
+                    }
+                } else if let Some(live) = Pinned::new(&worker.live) {
+                    tokio::spawn(Client::new(&worker, peer, live, socket).serve());
+                }
                 // Lets this connection be served, and other workers have the next one.
                 tokio::task::yield_now().await;
                 continue;
@@ -42,6 +47,18 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
         tokio::select! {
             () = worker.stop.wait() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Serves the connections that other workers pass on.
+pub(crate) async fn welcome(worker: Arc<Worker>, mut inbox: Inbox) {
+    while let Some(Arrival { socket, peer, live }) = inbox.recv().await {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => drop(tokio::spawn(
+                Client::new(&worker, peer, live, socket).serve(),
+            )),
+            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
         }
     }
 }

@@ -316,6 +316,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
+    use crate::crew::Crew;
     use crate::{ProxyConfig, Timeouts};
 
     use super::*;
@@ -334,6 +335,7 @@ mod tests {
             pool: Arc::new(crate::pool::Pool::new(1, Duration::ZERO)),
             counters: Arc::default(),
             live: Arc::new(InFlight::new()),
+            crew: Arc::new(Crew::of(0).0),
             stop: Arc::default(),
         });
         let live = Pinned::new(&worker.live).unwrap();

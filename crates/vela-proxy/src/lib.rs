@@ -97,6 +97,7 @@ mod chunks;
 mod client;
 mod client_stream;
 mod config;
+mod crew;
 mod dial;
 mod exchange;
 mod failure;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::crew::Crew;
 use crate::generation::Generation;
-use crate::in_flight::InFlight;
 use crate::pool::Pool;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
@@ -60,22 +60,29 @@ impl Proxy {
     pub fn serve(&self, listeners: Vec<TcpListener>) -> io::Result<Serving> {
         let config = &self.inner.config;
         let stop = Arc::new(Stop::default());
-        let workers: Vec<_> = (0..config.workers.get())
-            .map(|_| Worker {
-                routes: Arc::clone(&self.inner.routes),
-                config: Arc::clone(config),
-                pool: Arc::new(Pool::new(
-                    config.limits.upstream_idle,
-                    config.timeouts.upstream_idle,
-                )),
-                counters: Arc::default(),
-                live: Arc::new(InFlight::new()),
-                stop: Arc::clone(&stop),
+        let (crew, parts) = Crew::of(config.workers.get());
+        let crew = Arc::new(crew);
+        let workers: Vec<_> = parts
+            .into_iter()
+            .map(|(live, inbox)| {
+                let worker = Worker {
+                    routes: Arc::clone(&self.inner.routes),
+                    config: Arc::clone(config),
+                    pool: Arc::new(Pool::new(
+                        config.limits.upstream_idle,
+                        config.timeouts.upstream_idle,
+                    )),
+                    counters: Arc::default(),
+                    live,
+                    crew: Arc::clone(&crew),
+                    stop: Arc::clone(&stop),
+                };
+                (worker, inbox)
             })
             .collect();
         // Known before they serve, so that no connection to an upstream escapes a drain.
         self.workers()
-            .extend(workers.iter().map(|worker| WorkerParts {
+            .extend(workers.iter().map(|(worker, _)| WorkerParts {
                 pool: Arc::clone(&worker.pool),
                 counters: Arc::clone(&worker.counters),
             }));

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use crate::Drained;
-use crate::accept::accept;
+use crate::accept::{accept, welcome};
+use crate::crew::Inbox;
 use crate::stop::Stop;
 use crate::worker::Worker;
 
@@ -28,7 +29,7 @@ impl Serving {
     pub(crate) fn start(
         listeners: &[TcpListener],
         stop: Arc<Stop>,
-        workers: Vec<Worker>,
+        workers: Vec<(Worker, Inbox)>,
     ) -> io::Result<Serving> {
         for listener in listeners {
             listener.set_nonblocking(true)?;
@@ -36,7 +37,7 @@ impl Serving {
         // All that can fail is done before the first connection is accepted.
         let prepared = workers
             .into_iter()
-            .map(|worker| {
+            .map(|(worker, inbox)| {
                 let runtime = runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?;
@@ -47,16 +48,16 @@ impl Serving {
                         .map(|one| tokio::net::TcpListener::from_std(one.try_clone()?))
                         .collect::<io::Result<Vec<_>>>()?
                 };
-                Ok((runtime, listeners, worker))
+                Ok((runtime, listeners, worker, inbox))
             })
             .collect::<io::Result<Vec<_>>>()?;
         let mut ends = Vec::with_capacity(prepared.len());
-        for (number, (runtime, listeners, worker)) in prepared.into_iter().enumerate() {
+        for (number, (runtime, listeners, worker, inbox)) in prepared.into_iter().enumerate() {
             let (ended, end) = oneshot::channel();
             thread::Builder::new()
                 .name(format!("vela-proxy-{number}"))
                 .spawn(move || {
-                    let left = work(runtime, listeners, worker);
+                    let left = work(runtime, listeners, worker, inbox);
                     // Nobody waits for it when the `Serving` was dropped.
                     ended.send(left).ok();
                 })?;
@@ -101,7 +102,12 @@ impl fmt::Debug for Serving {
 }
 
 /// One thread's life. Gives the number of connections that it left unfinished.
-fn work(runtime: Runtime, listeners: Vec<tokio::net::TcpListener>, worker: Worker) -> usize {
+fn work(
+    runtime: Runtime,
+    listeners: Vec<tokio::net::TcpListener>,
+    worker: Worker,
+    inbox: Inbox,
+) -> usize {
     let worker = Arc::new(worker);
     let pool = Arc::clone(&worker.pool);
     let left = runtime.block_on(async {
@@ -109,6 +115,7 @@ fn work(runtime: Runtime, listeners: Vec<tokio::net::TcpListener>, worker: Worke
             .into_iter()
             .map(|listener| tokio::spawn(accept(Arc::clone(&worker), listener)))
             .collect();
+        tokio::spawn(welcome(Arc::clone(&worker), inbox));
         tokio::spawn(sweep(Arc::clone(&worker)));
 
         worker.stop.wait().await;

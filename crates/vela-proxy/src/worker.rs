@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use crate::ProxyConfig;
+use crate::crew::Crew;
 use crate::in_flight::InFlight;
 use crate::pool::Pool;
 use crate::route_table::RouteTable;
@@ -16,5 +17,7 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     /// Its client connections and tunnels.
     pub(crate) live: Arc<InFlight>,
+    /// It and the others.
+    pub(crate) crew: Arc<Crew>,
     pub(crate) stop: Arc<Stop>,
 }
