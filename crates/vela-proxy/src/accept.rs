@@ -13,6 +13,7 @@ use crate::worker::Worker;
 /// descriptors say, comes back when a connection ends.
 pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
     let mut backoff = Backoff::default();
+    let mut accepted_at_once = 0u32;
     loop {
         let accepted = tokio::select! {
             () = worker.stop.wait() => return,
@@ -21,10 +22,6 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
         let pause = match accepted {
             Ok((socket, peer)) => {
                 backoff = Backoff::default();
-                if let Err(error) = prepare(&socket) {
-                    tracing::debug!(%error, "a client has gone at once");
-                    continue;
-                }
                 if let Some(relief) = worker.crew.relief(&worker.live) {
                     match socket.into_std() {
                         Ok(socket) => relief.take(socket, peer),
@@ -33,8 +30,12 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
                 } else if let Some(live) = Pinned::new(&worker.live) {
                     tokio::spawn(Client::new(&worker, peer, live, socket).serve());
                 }
-                // Lets this connection be served, and other workers have the next one.
-                tokio::task::yield_now().await;
+                // Lets them be served, and other workers have the next ones. Each time costs a look
+                // at all sockets.
+                accepted_at_once += 1;
+                if accepted_at_once.is_multiple_of(AT_ONCE) {
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             Err(error) if is_about_one_connection(&error) => continue,
@@ -63,14 +64,20 @@ pub(crate) async fn welcome(worker: Arc<Worker>, mut inbox: Inbox) {
     }
 }
 
-/// Small writes go out at once, and a peer that vanished is noticed in the end.
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+/// Says on a listener how its connections are to be, which take it over from there: small writes
+/// go out at once, and a peer that vanished is noticed in the end.
+pub(crate) fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let socket = socket2::SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15));
-    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+    socket.set_tcp_keepalive(&keepalive)
 }
+
+/// How many connections are accepted before they are served.
+const AT_ONCE: u32 = 4;
 
 /// The errors that Linux passes on from the connection that was to be accepted.
 fn is_about_one_connection(error: &io::Error) -> bool {
@@ -111,6 +118,22 @@ mod tests {
         let mut backoff = Backoff::default();
         let pauses: Vec<_> = (0..9).map(|_| backoff.next().as_millis()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+    }
+
+    #[test]
+    fn connections_take_over_what_was_said_on_their_listener() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare(&listener).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = socket2::SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(60)
+        );
+        drop(client);
     }
 
     #[test]

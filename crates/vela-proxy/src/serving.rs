@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use crate::Drained;
-use crate::accept::{accept, welcome};
+use crate::accept::{accept, prepare, welcome};
 use crate::crew::Inbox;
 use crate::stop::Stop;
 use crate::worker::Worker;
@@ -32,7 +32,7 @@ impl Serving {
         workers: Vec<(Worker, Inbox)>,
     ) -> io::Result<Serving> {
         for listener in listeners {
-            listener.set_nonblocking(true)?;
+            prepare(listener)?;
         }
         // All that can fail is done before the first connection is accepted.
         let prepared = workers
