@@ -4,6 +4,7 @@
     reason = "what fails here fails the test, and says where"
 )]
 
+mod conformance;
 mod descriptors;
 mod http;
 mod shutdown;
