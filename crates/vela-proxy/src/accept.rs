@@ -14,7 +14,14 @@ use crate::worker::Worker;
 pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
     let mut backoff = Backoff::default();
     let mut accepted_at_once = 0u32;
+    let most = worker.config.limits.connections;
     loop {
+        if worker.crew.connections() >= most {
+            tokio::select! {
+                () = worker.stop.wait() => return,
+                () = tokio::time::sleep(FULL) => continue,
+            }
+        }
         let accepted = tokio::select! {
             () = worker.stop.wait() => return,
             accepted = listener.accept() => accepted,
@@ -22,13 +29,17 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
         let pause = match accepted {
             Ok((socket, peer)) => {
                 backoff = Backoff::default();
+                let Some(ticket) = worker.turnstile.enter(peer.ip()) else {
+                    tracing::debug!(%peer, "an address has too many connections");
+                    continue;
+                };
                 if let Some(relief) = worker.crew.relief(&worker.live) {
                     match socket.into_std() {
-                        Ok(socket) => relief.take(socket, peer),
+                        Ok(socket) => relief.take(socket, peer, ticket),
                         Err(error) => tracing::warn!(%error, "cannot pass a connection on"),
                     }
                 } else if let Some(live) = Pinned::new(&worker.live) {
-                    tokio::spawn(Client::new(&worker, peer, live, socket).serve());
+                    tokio::spawn(Client::new(&worker, peer, live, socket).serve(ticket));
                 }
                 // Lets them be served, and other workers have the next ones. Each time costs a look
                 // at all sockets.
@@ -54,10 +65,16 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
 
 /// Serves the connections that other workers pass on.
 pub(crate) async fn welcome(worker: Arc<Worker>, mut inbox: Inbox) {
-    while let Some(Arrival { socket, peer, live }) = inbox.recv().await {
+    while let Some(arrival) = inbox.recv().await {
+        let Arrival {
+            socket,
+            peer,
+            ticket,
+            live,
+        } = arrival;
         match TcpStream::from_std(socket) {
             Ok(socket) => drop(tokio::spawn(
-                Client::new(&worker, peer, live, socket).serve(),
+                Client::new(&worker, peer, live, socket).serve(ticket),
             )),
             Err(error) => tracing::warn!(%error, "cannot serve a connection"),
         }
@@ -76,6 +93,8 @@ pub(crate) fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
+/// How long new connections wait when there are as many as may be.
+const FULL: Duration = Duration::from_millis(10);
 /// How many connections are accepted before they are served.
 const AT_ONCE: u32 = 4;
 

@@ -52,6 +52,7 @@ pub(crate) enum Trouble {
     ResponseTimedOut,
     BodyTimedOut,
     BodyAborted,
+    BodyTooLarge,
     ClientGone,
 }
 
@@ -79,7 +80,7 @@ where
     ) -> Poll<Result<Answered, Trouble>> {
         loop {
             match self.poll_upload(cx) {
-                Poll::Ready(Err(())) => return Poll::Ready(Err(Trouble::BodyAborted)),
+                Poll::Ready(Err(trouble)) => return Poll::Ready(Err(trouble)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.upload.state == Uploaded::Unwanted && self.upstream.output.is_untouched() {
@@ -120,7 +121,7 @@ where
         cx: &mut Context<'_>,
         download: &mut Flow,
     ) -> Poll<Result<(), Cut>> {
-        if self.poll_upload(cx) == Poll::Ready(Err(())) {
+        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Cut::ByClient));
         }
         let limits = &self.config.timeouts;
@@ -130,7 +131,9 @@ where
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Ok(())) => self.wait_for_body(),
-            Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Err(Cut::ByUpstream)),
+            Poll::Ready(Err(Broken::Source | Broken::TooLarge)) => {
+                return Poll::Ready(Err(Cut::ByUpstream));
+            }
             Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err(Cut::ByClient)),
             Poll::Pending if download.awaits() == Awaits::Sink => {
                 if download.has_moved() {
@@ -150,7 +153,7 @@ where
     }
 
     /// An error is the client's.
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
         if self.upload.state != Uploaded::NotYet {
             return Poll::Ready(Ok(()));
         }
@@ -160,7 +163,8 @@ where
                 tracing::debug!(%error, "an upstream does not take a request");
                 self.upload.state = Uploaded::Unwanted;
             }
-            Err(Broken::Source) => return Poll::Ready(Err(())),
+            Err(Broken::Source) => return Poll::Ready(Err(Trouble::BodyAborted)),
+            Err(Broken::TooLarge) => return Poll::Ready(Err(Trouble::BodyTooLarge)),
         }
         Poll::Ready(Ok(()))
     }

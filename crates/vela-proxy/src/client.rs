@@ -19,6 +19,7 @@ use crate::patience::{Patience, Wait};
 use crate::refusal::Refusal;
 use crate::stats::count;
 use crate::stop::Stop;
+use crate::turnstile::Ticket;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -74,7 +75,7 @@ impl<C: ClientStream> Client<C> {
     }
 
     /// Serves the connection until it ends, also as the tunnel that it may become.
-    pub(crate) async fn serve(mut self) {
+    pub(crate) async fn serve(mut self, _ticket: Ticket) {
         let worker = Arc::clone(&self.worker);
         let mut stopping = Stopping::new(&worker.stop);
         loop {
@@ -165,7 +166,8 @@ impl<C: ClientStream> Client<C> {
             input.consume(2);
         }
         let first = *input.filled().first()?;
-        let most = self.worker.config.limits.head_bytes;
+        let limits = &self.worker.config.limits;
+        let (most, longest_line) = (limits.head_bytes, limits.target_bytes + METHOD_AND_VERSION);
         let refusal = match self.head_end.find(input.filled()) {
             Extent::Whole(length) if length <= most => return Some(Next::Head(length)),
             Extent::BareLineFeed => Refusal::Malformed,
@@ -173,8 +175,10 @@ impl<C: ClientStream> Client<C> {
             Extent::Partial { .. } if !(first.is_ascii_alphanumeric() || first == b'\r') => {
                 Refusal::Malformed
             }
+            Extent::Partial { in_first_line } if in_first_line && input.len() > longest_line => {
+                Refusal::TargetTooLong
+            }
             Extent::Partial { .. } if input.len() < most => return None,
-            Extent::Partial { in_first_line } if in_first_line => Refusal::TargetTooLong,
             Extent::Partial { .. } | Extent::Whole(_) => Refusal::HeadTooLarge,
         };
         Some(Next::Refused(refusal))
@@ -305,6 +309,8 @@ impl<'a> Stopping<'a> {
     }
 }
 
+/// What stands beside the target in a request's first line, at most.
+const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
 /// How long, and for how many bytes, a client that has its answer may go on sending.
@@ -317,6 +323,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use crate::crew::Crew;
+    use crate::turnstile::Turnstile;
     use crate::{ProxyConfig, Timeouts};
 
     use super::*;
@@ -336,11 +343,13 @@ mod tests {
             counters: Arc::default(),
             live: Arc::new(InFlight::new()),
             crew: Arc::new(Crew::of(0).0),
+            turnstile: Arc::new(Turnstile::new(usize::MAX)),
             stop: Arc::default(),
         });
         let live = Pinned::new(&worker.live).unwrap();
-        let peer = ([192, 0, 2, 1], 1).into();
-        let serving = tokio::spawn(Client::new(&worker, peer, live, inside).serve());
+        let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
+        let ticket = worker.turnstile.enter(peer.ip()).unwrap();
+        let serving = tokio::spawn(Client::new(&worker, peer, live, inside).serve(ticket));
         (outside, serving, worker)
     }
 
@@ -542,7 +551,8 @@ mod tests {
         let live = Pinned::new(&worker.live).unwrap();
         let (_outside, inside) = duplex(1);
         let client = Client::new(&worker, ([192, 0, 2, 1], 1).into(), live, inside);
-        let size = size_of_val(&client.serve());
+        let ticket = worker.turnstile.enter(([192, 0, 2, 1]).into()).unwrap();
+        let size = size_of_val(&client.serve(ticket));
         assert!(size < 2500, "{size}");
     }
 }

@@ -75,6 +75,17 @@ pub struct Limits {
     pub head_bytes: usize,
     /// The most header fields in a request or response. Then 431, or 502. Default 100.
     pub headers: usize,
+    /// The longest request target in bytes. Then 414. Default 16 KiB.
+    pub target_bytes: usize,
+    /// The longest request body in bytes. Then 413. Unlimited by default: how much an app takes is
+    /// the app's to say.
+    pub body_bytes: u64,
+    /// The most client connections at one time, tunnels included. What comes then waits in the
+    /// kernel's queue. Default 65,536.
+    pub connections: usize,
+    /// The most client connections at one time from one address; more are closed at once.
+    /// Unlimited by default: behind a load balancer all have the same address.
+    pub connections_per_address: usize,
     /// The most unused connections kept to one upstream by one worker. Default 128.
     pub upstream_idle: usize,
 }
@@ -84,6 +95,10 @@ impl Default for Limits {
         Limits {
             head_bytes: 64 * 1024,
             headers: 100,
+            target_bytes: 16 * 1024,
+            body_bytes: u64::MAX,
+            connections: 65_536,
+            connections_per_address: usize::MAX,
             upstream_idle: 128,
         }
     }

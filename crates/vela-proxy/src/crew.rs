@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::in_flight::{InFlight, Pinned};
+use crate::turnstile::Ticket;
 
 /// The workers that serve the same listeners. Connections stay with who has them, so that an
 /// uneven share would last: who has more than its share passes new ones on.
@@ -23,6 +24,7 @@ struct Member {
 pub(crate) struct Arrival {
     pub(crate) socket: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) ticket: Ticket,
     pub(crate) live: Pinned<InFlight>,
 }
 
@@ -44,6 +46,11 @@ impl Crew {
         }
         let members = members.into_boxed_slice();
         (Crew { members }, parts)
+    }
+
+    /// How many connections all members have.
+    pub(crate) fn connections(&self) -> usize {
+        self.members.iter().map(|member| member.live.count()).sum()
     }
 
     /// Who should rather have the next connection than the member with these.
@@ -72,9 +79,13 @@ pub(crate) struct Relief<'a> {
 
 impl Relief<'_> {
     /// Passes a connection on. It is lost only with the worker that gets it.
-    pub(crate) fn take(self, socket: std::net::TcpStream, peer: SocketAddr) {
-        let live = self.live;
-        let arrival = Arrival { socket, peer, live };
+    pub(crate) fn take(self, socket: std::net::TcpStream, peer: SocketAddr, ticket: Ticket) {
+        let arrival = Arrival {
+            socket,
+            peer,
+            ticket,
+            live: self.live,
+        };
         if self.inbox.send(arrival).is_err() {
             tracing::error!("a worker of the proxy has ended before the others");
         }

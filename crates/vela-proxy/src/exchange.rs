@@ -17,6 +17,7 @@ use crate::generation::Generation;
 use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
 use crate::pool::Connection;
+use crate::refusal::Refusal;
 use crate::request_head::{self, Asked, Sender};
 use crate::response_head::Answered;
 use crate::stats::count;
@@ -94,7 +95,10 @@ impl<C: ClientStream> Client<C> {
         match sent {
             Ok(sent) => self.respond(sent, &mut upload, &asked).await,
             Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
-                let is_sound = !matches!(failure, Failure::BodyTimedOut | Failure::BodyAborted);
+                let is_sound = !matches!(
+                    failure,
+                    Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
+                );
                 let stays = is_sound
                     && asked.keep_alive
                     && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
@@ -279,6 +283,7 @@ impl<C: ClientStream> Client<C> {
             Trouble::ResponseTimedOut => Failure::ResponseTimedOut,
             Trouble::BodyTimedOut => Failure::BodyTimedOut,
             Trouble::BodyAborted => Failure::BodyAborted,
+            Trouble::BodyTooLarge => Failure::Refused(Refusal::BodyTooLarge),
         };
         if failure.is_upstreams() {
             count(&self.worker.counters.upstream_errors);

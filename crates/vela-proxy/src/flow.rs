@@ -18,6 +18,8 @@ pub(crate) struct Flow {
     takes_trailers: bool,
     has_moved: bool,
     awaits: Awaits,
+    /// How much more may come in chunks.
+    allowed: u64,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) enum Awaits {
 pub(crate) enum Broken {
     #[error("the body ended early or is malformed")]
     Source,
+    #[error("the body is too large")]
+    TooLarge,
     #[error("the body is not taken")]
     Sink(#[source] io::Error),
 }
@@ -69,7 +73,13 @@ impl Flow {
             takes_trailers,
             has_moved: false,
             awaits: Awaits::Source,
+            allowed: u64::MAX,
         }
+    }
+
+    /// Breaks where more comes in chunks.
+    pub(crate) fn at_most(self, allowed: u64) -> Flow {
+        Flow { allowed, ..self }
     }
 
     /// Whether the end of the body has been read.
@@ -181,6 +191,10 @@ impl Flow {
             match piece {
                 Piece::Framing(length) => input.consume(length),
                 Piece::Data(length) => {
+                    self.allowed = match self.allowed.checked_sub(length as u64) {
+                        Some(allowed) => allowed,
+                        None => return Err(Broken::TooLarge),
+                    };
                     let data = &input.filled()[..length];
                     if self.to_chunks {
                         append_chunk(data, output);
@@ -312,5 +326,14 @@ mod tests {
             let broken = pass(flow, sent).await.unwrap_err();
             assert!(matches!(broken, Broken::Source), "{broken:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_more_comes_in_chunks_than_may() {
+        let chunks = |most| Flow::chunks(Chunks::default(), false, true).at_most(most);
+        let sent = b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n";
+        assert_eq!(pass(chunks(4), sent).await.unwrap(), "abcd");
+        let broken = pass(chunks(3), sent).await.unwrap_err();
+        assert!(matches!(broken, Broken::TooLarge), "{broken:?}");
     }
 }

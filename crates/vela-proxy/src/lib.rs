@@ -126,6 +126,7 @@ mod stop;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 mod tunnel;
+mod turnstile;
 mod upstream_stream;
 mod wire;
 mod worker;

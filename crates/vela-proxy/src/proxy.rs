@@ -12,6 +12,7 @@ use crate::pool::Pool;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
 use crate::stop::Stop;
+use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
     DrainLimits, Drained, Host, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId,
@@ -29,6 +30,7 @@ pub struct Proxy {
 struct Inner {
     config: Arc<ProxyConfig>,
     routes: Arc<RouteTable>,
+    turnstile: Arc<Turnstile>,
     workers: Mutex<Vec<WorkerParts>>,
 }
 
@@ -43,6 +45,7 @@ impl Proxy {
     pub fn new(config: ProxyConfig) -> Proxy {
         Proxy {
             inner: Arc::new(Inner {
+                turnstile: Arc::new(Turnstile::new(config.limits.connections_per_address)),
                 config: Arc::new(config),
                 routes: Arc::default(),
                 workers: Mutex::default(),
@@ -75,6 +78,7 @@ impl Proxy {
                     counters: Arc::default(),
                     live,
                     crew: Arc::clone(&crew),
+                    turnstile: Arc::clone(&self.inner.turnstile),
                     stop: Arc::clone(&stop),
                 };
                 (worker, inbox)

@@ -8,6 +8,8 @@ pub(crate) enum Refusal {
     TargetTooLong,
     #[error("the request has too many or too long headers")]
     HeadTooLarge,
+    #[error("the request's body is too large")]
+    BodyTooLarge,
     #[error("the request has no Host header")]
     NoHost,
     #[error("the request has more than one Host header")]
@@ -33,6 +35,7 @@ impl Refusal {
         match self {
             Refusal::TransferEncoding | Refusal::Connect => 501,
             Refusal::Expectation => 417,
+            Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
             Refusal::HeadTooLarge => 431,
             _ => 400,

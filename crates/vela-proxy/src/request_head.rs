@@ -62,12 +62,15 @@ pub(crate) fn translate(
     else {
         return Err(Refusal::Malformed);
     };
+    if target.len() > limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
     if method == "CONNECT" {
         return Err(Refusal::Connect);
     }
     let is_http11 = version == 1;
     let said = Said::by(request.headers);
-    let (framing, flow) = said.body(is_http11)?;
+    let (framing, flow) = said.body(is_http11, limits.body_bytes)?;
     if said
         .expect
         .is_some_and(|what| !what.eq_ignore_ascii_case(b"100-continue"))
@@ -249,7 +252,7 @@ impl<'a> Said<'a> {
     }
 
     /// How the upstream is told of the body, and how it gets there.
-    fn body(&self, is_http11: bool) -> Result<(Framing<'a>, Flow), Refusal> {
+    fn body(&self, is_http11: bool, most: u64) -> Result<(Framing<'a>, Flow), Refusal> {
         if self.lengths > 1 {
             return Err(Refusal::ContentLength);
         }
@@ -258,6 +261,7 @@ impl<'a> Said<'a> {
             Some(digits) => Some((digits, number(digits).ok_or(Refusal::ContentLength)?)),
         };
         match (self.coding, length) {
+            (None, Some((_, length))) if length > most => Err(Refusal::BodyTooLarge),
             (Some(coding), _) => {
                 let last = coding
                     .rsplit(|&byte| byte == b',')
@@ -269,7 +273,7 @@ impl<'a> Said<'a> {
                 if self.codings > 1 || !coding.eq_ignore_ascii_case(b"chunked") {
                     return Err(Refusal::TransferEncoding);
                 }
-                let flow = Flow::chunks(Chunks::default(), true, true);
+                let flow = Flow::chunks(Chunks::default(), true, true).at_most(most);
                 Ok((Framing::Chunked, flow))
             }
             (None, Some((digits, length))) => Ok((Framing::Length(digits), Flow::length(length))),

@@ -56,6 +56,9 @@ pub(crate) fn translate(
     let (Some(version), Some(status)) = (response.version, response.code) else {
         return Err(Malformed);
     };
+    if status < 100 {
+        return Err(Malformed);
+    }
     let said = Said::by(response.headers)?;
     let is_interim = (100..200).contains(&status);
     let has_no_body = asked.is_head || is_interim || status == 204 || status == 304;

@@ -7,6 +7,7 @@ use crate::pool::Pool;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
 use crate::stop::Stop;
+use crate::turnstile::Turnstile;
 
 /// What one thread of the proxy works with.
 #[derive(Debug)]
@@ -19,5 +20,6 @@ pub(crate) struct Worker {
     pub(crate) live: Arc<InFlight>,
     /// It and the others.
     pub(crate) crew: Arc<Crew>,
+    pub(crate) turnstile: Arc<Turnstile>,
     pub(crate) stop: Arc<Stop>,
 }
