@@ -7,6 +7,7 @@
 mod conformance;
 mod descriptors;
 mod http;
+mod responses;
 mod shutdown;
 mod switch;
 mod upstreams;
