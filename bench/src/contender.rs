@@ -18,6 +18,8 @@ pub enum Kind {
     Caddy,
     /// `vela-proxy`, in a program that takes `serve LISTEN UPSTREAM`.
     Vela(PathBuf),
+    /// The same, while its route is switched ten times a second: it takes `--switch` too.
+    VelaSwitched(PathBuf),
 }
 
 /// A proxy that runs, in front of the backend.
@@ -78,6 +80,16 @@ impl Contender {
             Kind::Vela(program) => {
                 let mut command = Command::new(program);
                 command.args(["serve", &addr.to_string(), &upstream.to_string()]);
+                command
+            }
+            Kind::VelaSwitched(program) => {
+                let mut command = Command::new(program);
+                command.args([
+                    "serve",
+                    &addr.to_string(),
+                    &upstream.to_string(),
+                    "--switch",
+                ]);
                 command
             }
         };

@@ -46,6 +46,9 @@ enum Role {
     Serve {
         listen: SocketAddr,
         upstream: SocketAddr,
+        /// Switch the route ten times a second
+        #[arg(long)]
+        switch: bool,
     },
     /// Be the backend
     #[command(hide = true)]
@@ -55,7 +58,11 @@ enum Role {
 fn main() -> Result<()> {
     let args = Args::parse();
     match args.role {
-        Some(Role::Serve { listen, upstream }) => be_proxy(listen, upstream),
+        Some(Role::Serve {
+            listen,
+            upstream,
+            switch,
+        }) => be_proxy(listen, upstream, switch),
         Some(Role::Backend { listen }) => {
             Ok(vela_bench::serve_backend(&TcpListener::bind(listen)?)?)
         }
@@ -64,7 +71,7 @@ fn main() -> Result<()> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn be_proxy(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
+async fn be_proxy(listen: SocketAddr, upstream: SocketAddr, switch: bool) -> Result<()> {
     use vela_proxy::{Proxy, ProxyConfig, RouteSpec, Router, Timeouts, Upstream};
     let proxy = Proxy::new(ProxyConfig {
         timeouts: Timeouts {
@@ -79,9 +86,20 @@ async fn be_proxy(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
         upstreams: vec![Upstream::new(upstream)],
     };
     // The first one replaces nothing.
-    drop(proxy.apply(spec).await?);
+    drop(proxy.apply(spec.clone()).await?);
     let _serving = proxy.serve(vec![TcpListener::bind(listen)?])?;
-    std::future::pending().await
+    if !switch {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(replaced) = proxy.apply(spec.clone()).await? {
+            let drained = proxy.drain(replaced, Duration::from_secs(5).into()).await;
+            if !drained.is_complete() {
+                return Err(format!("requests are lost: {drained:?}").into());
+            }
+        }
+    }
 }
 
 struct Loads {
@@ -138,7 +156,8 @@ fn measure(args: &Args) -> Result<()> {
         ("nginx".to_owned(), Kind::Nginx),
         ("HAProxy".to_owned(), Kind::Haproxy),
         ("Caddy".to_owned(), Kind::Caddy),
-        ("Vela".to_owned(), Kind::Vela(own)),
+        ("Vela".to_owned(), Kind::Vela(own.clone())),
+        ("Vela, switched".to_owned(), Kind::VelaSwitched(own)),
     ];
     for other in &args.also {
         let (name, path) = other.split_once('=').ok_or("--also wants NAME=PATH")?;
@@ -170,7 +189,7 @@ fn measure(args: &Args) -> Result<()> {
     }
     if args.idle > 0 {
         println!(
-            "\n{:<12}{:>14}{:>16}",
+            "\n{:<16}{:>14}{:>18}",
             "idle", "memory MiB", "a connection KiB"
         );
         for (name, kind) in kinds.iter().filter(|(_, kind)| *kind != Kind::Direct) {
@@ -178,7 +197,7 @@ fn measure(args: &Args) -> Result<()> {
             let contender = Contender::start(name, kind, upstream, dir.path())?;
             let (before, after) = idle(&contender, args.idle)?;
             println!(
-                "{name:<12}{:>14.1}{:>16.2}",
+                "{name:<16}{:>14.1}{:>18.2}",
                 after as f64 / MIB as f64,
                 after.saturating_sub(before) as f64 / args.idle as f64 / KIB as f64
             );
