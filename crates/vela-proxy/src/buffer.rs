@@ -50,8 +50,11 @@ impl Buffer {
     }
 
     /// Adds bytes at the end.
+    #[inline]
     pub(crate) fn append(&mut self, more: &[u8]) {
-        self.make_space(more.len());
+        if self.is_empty() || self.bytes.len() - self.end < more.len() {
+            self.make_space(more.len());
+        }
         self.bytes[self.end..self.end + more.len()].copy_from_slice(more);
         self.end += more.len();
     }

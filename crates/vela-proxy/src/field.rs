@@ -39,6 +39,11 @@ impl Field {
             12 if is(b"content-type") => Field::ContentType,
             14 if is(b"content-length") => Field::ContentLength,
             14 if is(b"http2-settings") => Field::HopByHop,
+            // A server that takes `_` for `-` would find another end of the message.
+            14 if is_like(name, b"content-length") => Field::HopByHop,
+            17 if is_like(name, b"transfer-encoding") && !is(b"transfer-encoding") => {
+                Field::HopByHop
+            }
             16 if is(b"proxy-connection") => Field::HopByHop,
             17 if is(b"transfer-encoding") => Field::TransferEncoding,
             18 if is(b"proxy-authenticate") => Field::ProxyAuthenticate,
@@ -97,6 +102,8 @@ mod tests {
             ("X-Forwarded-Anything", Field::Claim),
             ("x_Real-IP", Field::Claim),
             ("Proxy", Field::Claim),
+            ("Content_Length", Field::HopByHop),
+            ("transfer_encoding", Field::HopByHop),
             ("X-Real-IP-Not", Field::Other),
             ("X-Forwarded", Field::Other),
             ("Cookie", Field::Other),

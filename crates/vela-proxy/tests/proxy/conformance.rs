@@ -123,6 +123,11 @@ const CASES: &[Case] = &[
             "GET / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 28\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n",
         ],
     ),
+    // What a CGI or WSGI server would take for a length or a coding.
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nContent-Length: 1\r\n\r\na",
+        &["POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1\r\n\r\na"],
+    ),
     // TE.TE.
     refused(
         "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
