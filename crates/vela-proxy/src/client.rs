@@ -29,6 +29,8 @@ pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
     /// Its address, as upstreams are told.
     pub(crate) address: String,
+    /// What it says about who asked is believed.
+    pub(crate) is_trusted: bool,
     pub(crate) wire: Wire<C>,
     pub(crate) patience: Patience,
     /// The normalised host of the request.
@@ -63,6 +65,11 @@ impl<C: ClientStream> Client<C> {
         count(&worker.counters.connections);
         Client {
             address: peer.ip().to_canonical().to_string(),
+            is_trusted: worker
+                .config
+                .trusted_proxies
+                .iter()
+                .any(|network| network.contains(peer.ip())),
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
@@ -166,15 +173,16 @@ impl<C: ClientStream> Client<C> {
             input.consume(2);
         }
         let first = *input.filled().first()?;
+        if input.filled() == b"\r" {
+            return None;
+        }
         let limits = &self.worker.config.limits;
         let (most, longest_line) = (limits.head_bytes, limits.target_bytes + METHOD_AND_VERSION);
         let refusal = match self.head_end.find(input.filled()) {
             Extent::Whole(length) if length <= most => return Some(Next::Head(length)),
             Extent::BareLineFeed => Refusal::Malformed,
             // What is no request at all need not be waited for.
-            Extent::Partial { .. } if !(first.is_ascii_alphanumeric() || first == b'\r') => {
-                Refusal::Malformed
-            }
+            Extent::Partial { .. } if !first.is_ascii_alphanumeric() => Refusal::Malformed,
             Extent::Partial { in_first_line } if in_first_line && input.len() > longest_line => {
                 Refusal::TargetTooLong
             }

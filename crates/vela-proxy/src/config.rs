@@ -1,6 +1,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::Network;
+
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyConfig {
@@ -8,6 +10,10 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// How much it takes.
     pub limits: Limits,
+    /// The proxies in front of this one. What they say in `X-Forwarded-*`, `Forwarded` and
+    /// `X-Real-IP` is passed on, and their address added to `X-Forwarded-For`. None by default:
+    /// what anybody else says is replaced.
+    pub trusted_proxies: Vec<Network>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
 }
@@ -17,6 +23,7 @@ impl Default for ProxyConfig {
         ProxyConfig {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }

@@ -74,6 +74,7 @@ impl<C: ClientStream> Client<C> {
         let sender = Sender {
             address: &self.address,
             scheme: "http",
+            is_trusted: self.is_trusted,
         };
         let translated = request_head::translate(
             &self.wire.input.filled()[..head],

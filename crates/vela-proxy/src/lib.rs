@@ -79,7 +79,7 @@
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
 //! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
-//!   headers nor in trailers: these are replaced.
+//!   headers nor in trailers: these are replaced, unless a trusted proxy says so in headers.
 //! - An answer to a request whose body nobody wants arrives: the connection is closed for writing,
 //!   and what still comes is discarded for a second or 256 KiB.
 //! - A request ends when its response and its body have. An upstream that answers early is pinned
@@ -108,6 +108,7 @@ mod head_end;
 mod host;
 mod in_flight;
 mod lines;
+mod network;
 mod pages;
 mod parking;
 mod patience;
@@ -138,6 +139,7 @@ mod atomic {
 
 pub use config::{Limits, ProxyConfig, Timeouts};
 pub use host::{Host, InvalidHost};
+pub use network::{InvalidNetwork, Network};
 pub use proxy::Proxy;
 pub use route::{RouteId, RouteSpec, Upstream};
 pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};

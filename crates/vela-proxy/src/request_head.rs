@@ -15,6 +15,8 @@ use crate::refusal::Refusal;
 pub(crate) struct Sender<'a> {
     pub(crate) address: &'a str,
     pub(crate) scheme: &'static str,
+    /// A proxy that knows better who asked.
+    pub(crate) is_trusted: bool,
 }
 
 /// What a request's head says to the proxy.
@@ -101,6 +103,7 @@ pub(crate) fn translate(
         Field::Other => !said.is_named(name),
         Field::ContentType | Field::ProxyAuthenticate => !said.is_named(name),
         Field::Trailer => true,
+        Field::Claim => sender.is_trusted && is_plain_claim(name),
         _ => false,
     };
     Lines::of(head, request.headers).copy(passes, out);
@@ -113,14 +116,29 @@ pub(crate) fn translate(
         }
         Framing::Chunked => out.append(b"transfer-encoding: chunked\r\n"),
     }
+    out.append(b"x-forwarded-for: ");
+    let claimed = |name: &'static str| {
+        let is_it = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
+        request.headers.iter().filter(is_it)
+    };
+    if sender.is_trusted {
+        for before in claimed(FORWARDED_FOR).filter(|field| !field.value.is_empty()) {
+            out.append(before.value);
+            out.append(b", ");
+        }
+    }
+    out.append(sender.address.as_bytes());
+    out.append(b"\r\n");
     for (name, value) in [
-        ("x-forwarded-for: ", sender.address),
-        ("x-forwarded-proto: ", sender.scheme),
-        ("x-forwarded-host: ", written_host),
+        ("x-forwarded-proto", sender.scheme),
+        ("x-forwarded-host", written_host),
     ] {
-        out.append(name.as_bytes());
-        out.append(value.as_bytes());
-        out.append(b"\r\n");
+        if !(sender.is_trusted && claimed(name).next().is_some()) {
+            out.append(name.as_bytes());
+            out.append(b": ");
+            out.append(value.as_bytes());
+            out.append(b"\r\n");
+        }
     }
     match (protocol, said.takes_trailers) {
         (Some(protocol), _) => {
@@ -146,6 +164,15 @@ pub(crate) fn translate(
         upgrades: protocol.is_some(),
     };
     Ok((asked, flow))
+}
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Whether a trusted proxy would write it like that: `_` for `-` comes from someone before it.
+fn is_plain_claim(name: &[u8]) -> bool {
+    !name.contains(&b'_')
+        && !name.eq_ignore_ascii_case(b"proxy")
+        && !name.eq_ignore_ascii_case(FORWARDED_FOR.as_bytes())
 }
 
 /// How a head says where its body ends.
@@ -316,9 +343,14 @@ mod tests {
     use super::*;
 
     fn translated(head: &str) -> Result<(String, Asked), Refusal> {
+        translated_from(head, false)
+    }
+
+    fn translated_from(head: &str, is_trusted: bool) -> Result<(String, Asked), Refusal> {
         let sender = Sender {
             address: "192.0.2.1",
             scheme: "http",
+            is_trusted,
         };
         let (mut host, mut out) = (String::new(), Buffer::default());
         let (asked, _) = translate(
@@ -368,6 +400,19 @@ mod tests {
         assert_eq!(
             text,
             format!("GET / HTTP/1.1\r\nhost: a.test\r\nX-Real-IP-Not: kept\r\n{FORWARDED}\r\n")
+        );
+    }
+
+    #[test]
+    fn claims_of_trusted_proxies_are_passed_on() {
+        let head = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 10.0.0.1\r\n\
+                    X-Forwarded-Proto: https\r\nX-Forwarded-For: 10.0.0.2, 10.0.0.3\r\n\
+                    X_Forwarded_Host: b\r\nX-Real-IP: 10.0.0.1\r\nProxy: x\r\n\r\n";
+        let (text, _) = translated_from(head, true).unwrap();
+        assert_eq!(
+            text,
+            "GET / HTTP/1.1\r\nhost: a.test\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 10.0.0.1\r\n\
+             x-forwarded-for: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1\r\nx-forwarded-host: a.test\r\n\r\n"
         );
     }
 
