@@ -3,10 +3,10 @@ use std::cell::RefCell;
 /// What a buffer holds at first: a usual head, or a piece of a body.
 const SMALL: usize = 16 * 1024;
 /// What it holds once reads fill it: fewer and larger calls for large bodies.
-const LARGE: usize = 128 * 1024;
+const LARGE: usize = 256 * 1024;
 /// How many buffers of each size a thread keeps for their next use.
 const KEPT_SMALL: usize = 64;
-const KEPT_LARGE: usize = 8;
+const KEPT_LARGE: usize = 16;
 
 /// Bytes that came and have not been used yet, or that have not been sent yet.
 ///
