@@ -64,7 +64,7 @@ fn main() -> Result<()> {
             switch,
         }) => be_proxy(listen, upstream, switch),
         Some(Role::Backend { listen }) => {
-            Ok(vela_bench::serve_backend(&TcpListener::bind(listen)?)?)
+            Ok(vela_bench::serve_backend(TcpListener::bind(listen)?)?)
         }
         None => measure(&args),
     }
@@ -157,7 +157,7 @@ fn measure(args: &Args) -> Result<()> {
         ("HAProxy".to_owned(), Kind::Haproxy),
         ("Caddy".to_owned(), Kind::Caddy),
         ("Vela".to_owned(), Kind::Vela(own.clone())),
-        ("Vela, switched".to_owned(), Kind::VelaSwitched(own)),
+        ("Vela switched".to_owned(), Kind::VelaSwitched(own)),
     ];
     for other in &args.also {
         let (name, path) = other.split_once('=').ok_or("--also wants NAME=PATH")?;
