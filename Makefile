@@ -2,10 +2,11 @@
 
 # Headers for the SSH library, and what a build needs.
 BUILD_PACKAGES = gcc pkg-config libssl-dev
-# The servers that the tests run for real.
-TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git
+# The servers that the tests run for real, and the tools that they build with.
+TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git \
+	mix:elixir node:nodejs npm:npm
 
-.PHONY: demo test lint doc bench build install-build install-test
+.PHONY: demo test lint doc bench bench-services build install-build install-test
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -29,6 +30,11 @@ doc:
 # How long deploys take, side by side with what they are measured against. Wants an idle machine.
 bench: install-test
 	cargo run --release --package vela-bench --bin deploy
+
+# What an app's Postgres and NATS cost a deploy, side by side with the servers' own tools.
+bench-services: install-test
+	cargo build --release --package vela-cli --package vela-bench
+	cargo run --release --package vela-bench --bin services
 
 install-build:
 	@./scripts/install $(BUILD_PACKAGES)
