@@ -6,6 +6,7 @@ mod app;
 mod daemon;
 mod first_answer;
 mod operation;
+mod own_tools;
 mod samples;
 mod ssh_server;
 
@@ -13,6 +14,7 @@ pub use app::{App, direct_start};
 pub use daemon::{Daemon, HOST};
 pub use first_answer::first_answer;
 pub use operation::{Operation, Terminal};
+pub use own_tools::{nats_by_hand, postgres_by_hand};
 pub use samples::{Samples, table};
 pub use ssh_server::SshServer;
 
