@@ -2,12 +2,13 @@
 
 # Headers for the SSH library, and what a build needs.
 BUILD_PACKAGES = gcc pkg-config libssl-dev
-# The servers that the tests run for real.
-TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git
+# The servers that the tests run for real, and the tools that they build with.
+TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git \
+	mix:elixir node:nodejs npm:npm
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk
 
-.PHONY: demo test lint doc bench bench-proxy build install-build install-test install-bench
+.PHONY: demo test lint doc bench bench-proxy bench-services build install-build install-test install-bench
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -35,6 +36,11 @@ bench: install-test
 # The data plane beside nginx, HAProxy and Caddy. Wants an idle machine.
 bench-proxy: install-bench
 	cargo run --release --package vela-bench --bin proxy
+
+# What an app's Postgres and NATS cost a deploy, side by side with the servers' own tools.
+bench-services: install-test
+	cargo build --release --package vela-cli --package vela-bench
+	cargo run --release --package vela-bench --bin services
 
 install-build:
 	@./scripts/install $(BUILD_PACKAGES)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
-use vela_manifest::ServerConfig;
+use vela_manifest::{ServerConfig, ServicesSection};
 use vela_proxy::Proxy;
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
@@ -26,6 +26,7 @@ pub(super) struct Settings {
     /// What the configuration asks for in vain, to be logged.
     pub(super) ignored: Vec<String>,
     isolate: bool,
+    services: ServicesSection,
     ports: std::ops::RangeInclusive<u16>,
 }
 
@@ -79,6 +80,7 @@ impl Settings {
             addresses: addresses(&config.proxy.bind, http_port),
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),
+            services: config.services,
             ports: config.apps.ports(),
             data_dir,
         })
@@ -103,7 +105,9 @@ impl Settings {
                 error => OpenError::Adopt(error),
             })?;
         let ports = Ports::new(self.ports.clone());
-        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy);
+        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy)
+            .with_services(&self.services)
+            .expect("the parser of server.toml accepts nothing else");
         #[cfg(feature = "failpoints")]
         let stack = Stack {
             failpoints: vela_deploy::failpoint::from_env(),
