@@ -4,14 +4,11 @@ use super::cluster::Cluster;
 use super::major::Major;
 use super::names::{variable, wanted};
 use super::record::{Place, Record, Standing};
-use super::roles::{self, Powers, close_common_databases, is_race, settle};
+use super::roles::{self, Powers, RACES, close_common_databases, is_race, settle};
 use super::session::{Door, Session};
 use super::{KIND, Postgres, extensions};
 use crate::postgres_url::PostgresUrl;
 use crate::{Bindings, OwnerName, ServiceError, ServiceSpec};
-
-/// How often it is looked again when somebody else was at it at the same time.
-const ATTEMPTS: usize = 5;
 
 impl Postgres {
     /// Provides for an owner in the server that is run here.
@@ -129,7 +126,7 @@ impl Postgres {
             {
                 match settle(session, powers, database, now).await {
                     Ok(()) => break,
-                    Err(error) if attempt < ATTEMPTS && is_race(&error) => {
+                    Err(error) if attempt < RACES && is_race(&error) => {
                         attempt += 1;
                         seen = roles::look(session, powers, &all).await?;
                     }

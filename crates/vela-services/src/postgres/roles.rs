@@ -9,6 +9,9 @@ use super::record::Database;
 use super::session::{Session, identifier, literal};
 use crate::ServiceError;
 
+/// How often it is looked again when somebody else was at it at the same time.
+pub(super) const RACES: usize = 5;
+
 /// What the server says about one name: the role and the database that are called so.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
