@@ -80,11 +80,8 @@ async fn be_proxy(listen: SocketAddr, upstream: SocketAddr, switch: bool) -> Res
         },
         ..ProxyConfig::default()
     });
-    let spec = RouteSpec {
-        id: "bench".into(),
-        hosts: vec![listen.ip().to_string().parse()?],
-        upstreams: vec![Upstream::new(upstream)],
-    };
+    let hosts = vec![listen.ip().to_string().parse()?];
+    let spec = RouteSpec::new("bench", hosts, vec![Upstream::new(upstream)]);
     // The first one replaces nothing.
     drop(proxy.apply(spec.clone()).await?);
     let _serving = proxy.serve(vec![TcpListener::bind(listen)?])?;

@@ -228,12 +228,8 @@ impl Keep {
             .filter(|_| self.running.is_empty() && delay < WORTH_PARKING);
         let unrouted: Result<Option<Replaced>, RouteError> = match park {
             Some(park) => {
-                park.park(
-                    &self.launch.route_id(),
-                    self.launch.hosts(),
-                    ParkLimits::default(),
-                )
-                .await
+                park.park(self.launch.route([]), ParkLimits::default())
+                    .await
             }
             None => stack.router.apply(self.launch.route(&self.running)).await,
         };

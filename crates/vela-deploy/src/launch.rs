@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vela_health::{Target, Unhealthy};
 use vela_manifest::{AppName, Manifest, Template};
 use vela_protocol::{Attempt, Event};
-use vela_proxy::{Drained, Host, RouteId, RouteSpec, Upstream};
+use vela_proxy::{Drained, RouteSpec, Upstream};
 use vela_release::Release;
 use vela_supervisor::users::User;
 use vela_supervisor::{
@@ -26,6 +26,7 @@ use crate::beam;
 use crate::dirs::AppDirs;
 use crate::env::{EnvSources, UnsetSecret, render, resolve_env};
 use crate::owner::Owner;
+use crate::routing;
 use crate::services;
 use crate::stack::Stack;
 use crate::step_error::StepError;
@@ -314,19 +315,7 @@ impl Launch {
             .into_iter()
             .map(|one| Upstream::new(one.address()).tagged(one.instance.id.as_str()))
             .collect();
-        RouteSpec {
-            id: self.route_id(),
-            hosts: self.hosts(),
-            upstreams,
-        }
-    }
-
-    pub(crate) fn route_id(&self) -> RouteId {
-        RouteId::new(self.app.as_str())
-    }
-
-    pub(crate) fn hosts(&self) -> Vec<Host> {
-        hosts(&self.manifest)
+        routing::route(&self.app, &self.manifest, upstreams)
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {
@@ -394,15 +383,6 @@ impl Running {
             port: Some(self.lease.port()),
         }
     }
-}
-
-/// The manifest's hosts as the proxy knows them. Wildcards, which it does not know yet, were refused before.
-pub(crate) fn hosts(manifest: &Manifest) -> Vec<Host> {
-    manifest
-        .app
-        .hosts()
-        .filter_map(|domain| Host::parse(domain.as_str()).ok())
-        .collect()
 }
 
 /// Stops instances, all at a time; the permit says why that is right.

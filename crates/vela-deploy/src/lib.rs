@@ -76,6 +76,7 @@ mod probe;
 mod provisioners;
 mod recovery;
 mod removal;
+mod routing;
 mod secrets;
 mod server_keeper;
 mod service_runner;

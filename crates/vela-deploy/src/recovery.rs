@@ -5,7 +5,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use uuid::Uuid;
 use vela_manifest::Manifest;
 use vela_protocol::{Event, Hook, Operation as Kind, Outcome, Report, Step};
-use vela_proxy::{ParkLimits, RouteSpec};
+use vela_proxy::ParkLimits;
 use vela_release::ReleaseId;
 use vela_supervisor::{Instance, Stop};
 
@@ -23,6 +23,7 @@ use crate::launch::{self, Launch, Running, StopPermit};
 use crate::meta::Meta;
 use crate::operation::millis;
 use crate::owner::Owner;
+use crate::routing;
 use crate::step_error::StepError;
 
 /// What a restarted daemon found of an app, and has still to do once the app's route is in the table.
@@ -121,11 +122,7 @@ impl App {
         }
         if !self.desired.running {
             // The hosts stay the app's: they answer 503, as they did before.
-            let spec = RouteSpec {
-                id: self.name.as_str().into(),
-                hosts: launch::hosts(&manifest),
-                upstreams: Vec::new(),
-            };
+            let spec = routing::route(&self.name, &manifest, Vec::new());
             let applied = self.stack.router.apply(spec).await;
             applied.map(drop_replaced).map_err(StepError::Route)?;
             self.shared
@@ -267,10 +264,7 @@ impl App {
             adopted.push(Running { instance, lease });
         }
         match &self.stack.park {
-            Some(park) => {
-                park.park(&launch.route_id(), launch.hosts(), ParkLimits::default())
-                    .await
-            }
+            Some(park) => park.park(launch.route([]), ParkLimits::default()).await,
             None => self.stack.router.apply(launch.route(&adopted)).await,
         }
         .map(drop_replaced)

@@ -105,7 +105,7 @@ impl Operation<'_> {
         let Some(old) = self.app.take_old().await else {
             return Ok(());
         };
-        let (id, hosts) = (old.launch.route_id(), old.launch.hosts());
+        let route = old.launch.route([]);
         self.old = Some(old);
         let park = self
             .app
@@ -114,7 +114,7 @@ impl Operation<'_> {
             .as_ref()
             .expect("an operation that parks is refused without a Park");
         self.replaced = park
-            .park(&id, hosts, ParkLimits::default())
+            .park(route, ParkLimits::default())
             .await
             .map_err(StepError::Route)?;
         self.fail_at(Step::Park, Moment::Inside)

@@ -1,13 +1,14 @@
 use std::time::Instant;
 
 use vela_protocol::{Event, Serving, Step};
-use vela_proxy::{DrainLimits, ParkLimits, Replaced, RouteSpec};
+use vela_proxy::{DrainLimits, ParkLimits, Replaced};
 
 use crate::app::Old;
 use crate::keeper::Begin;
 use crate::launch::StopPermit;
 use crate::meta::Meta;
 use crate::operation::{Operation, millis};
+use crate::routing;
 use crate::step_error::StepError;
 
 /// Takes back the steps that were reached, in reverse, and says what the app's users get then. A step that can't be
@@ -55,22 +56,13 @@ async fn switch_back(operation: &mut Operation<'_>) -> Result<(), StepError> {
     let stack = &operation.app.stack;
     let replaced: Option<Replaced> = match (&operation.old, &stack.park) {
         (Some(old), Some(park)) if operation.steps.contains(&Step::Park) => {
-            park.park(
-                &old.launch.route_id(),
-                old.launch.hosts(),
-                ParkLimits::default(),
-            )
-            .await
+            park.park(old.launch.route([]), ParkLimits::default()).await
         }
         (Some(old), _) => stack.router.apply(old.launch.route(&old.running)).await,
         (None, _) => match operation.app.current_manifest().await? {
             // A stopped app has its hosts, and answers 503.
             Some((_, manifest)) => {
-                let spec = RouteSpec {
-                    id: operation.app.name.as_str().into(),
-                    hosts: crate::launch::hosts(&manifest),
-                    upstreams: Vec::new(),
-                };
+                let spec = routing::route(&operation.app.name, &manifest, Vec::new());
                 stack.router.apply(spec).await
             }
             None => {

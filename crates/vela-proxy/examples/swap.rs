@@ -20,11 +20,8 @@ async fn main() -> Outcome<()> {
     let proxy = Proxy::new(ProxyConfig::default());
     let serving = proxy.serve(vec![listener])?;
     let route = |app: SocketAddr| -> Outcome<RouteSpec> {
-        Ok(RouteSpec {
-            id: "demo".into(),
-            hosts: vec!["demo.test".parse()?],
-            upstreams: vec![Upstream::new(app)],
-        })
+        let hosts = vec!["demo.test".parse()?];
+        Ok(RouteSpec::new("demo", hosts, vec![Upstream::new(app)]))
     };
     // The first apply replaces nothing.
     drop(proxy.apply(route(blue)?).await?);

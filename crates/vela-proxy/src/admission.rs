@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
@@ -6,49 +7,67 @@ use crate::failure::Failure;
 use crate::generation::Generation;
 use crate::in_flight::Pinned;
 use crate::parking::{Lot, Waited};
-use crate::route_table::Target;
+use crate::route_table::{Route, Target};
 use crate::stats::{Counters, count};
 use crate::worker::Worker;
 
 /// A request's way into a generation, past parked and just replaced ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Admission {
+    /// The request's route, as it was last seen.
+    route: Arc<Route>,
+    /// It was seen just now, and nothing tried yet.
+    is_fresh: bool,
     parked_since: Option<Instant>,
 }
 
 impl Admission {
-    /// Pins the generation that the host goes to now, if nothing has to be waited for.
-    pub(crate) fn enter_at_once(
-        worker: &Worker,
-        host: &str,
-    ) -> Option<Result<Pinned<Generation>, Failure>> {
-        match worker.routes.find(host) {
-            None => Some(Err(Failure::UnknownHost)),
-            Some(Target::Serving(generation)) if generation.upstreams.is_empty() => {
-                Some(Err(Failure::NoUpstream))
-            }
-            Some(Target::Serving(generation)) => Pinned::new(&generation).map(Ok),
-            Some(Target::Parked(_)) => None,
+    pub(crate) fn new(route: Arc<Route>) -> Admission {
+        Admission {
+            route,
+            is_fresh: true,
+            parked_since: None,
         }
     }
 
-    /// Pins the generation that the host goes to now.
-    pub(crate) async fn enter(
-        &mut self,
-        worker: &Worker,
-        host: &str,
-    ) -> Result<Pinned<Generation>, Failure> {
+    /// The route as it was when the request was let in.
+    pub(crate) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Pins the generation that the route was found with, unless it has been tried already or
+    /// something has to be waited for.
+    pub(crate) fn enter_at_once(&mut self) -> Option<Pinned<Generation>> {
+        if !std::mem::take(&mut self.is_fresh) {
+            return None;
+        }
+        match &self.route.target {
+            Target::Serving(generation) if !generation.upstreams.is_empty() => {
+                Pinned::new(generation)
+            }
+            _ => None,
+        }
+    }
+
+    /// Pins the generation that the route has now.
+    pub(crate) async fn enter(&mut self, worker: &Worker) -> Result<Pinned<Generation>, Failure> {
         loop {
-            match worker.routes.find(host) {
+            match worker.routes.get(&self.route.id) {
                 None => return Err(Failure::UnknownHost),
-                Some(Target::Parked(lot)) => self.wait(&lot, &worker.counters).await?,
-                Some(Target::Serving(generation)) if generation.upstreams.is_empty() => {
+                Some(route) => self.route = route,
+            }
+            match &self.route.target {
+                Target::Parked(lot) => {
+                    let lot = Arc::clone(lot);
+                    self.wait(&lot, &worker.counters).await?;
+                }
+                Target::Serving(generation) if generation.upstreams.is_empty() => {
                     return Err(Failure::NoUpstream);
                 }
                 // No pin: it was replaced and closed since the table was read, so the table that
                 // is read now has another one.
-                Some(Target::Serving(generation)) => {
-                    if let Some(pinned) = Pinned::new(&generation) {
+                Target::Serving(generation) => {
+                    if let Some(pinned) = Pinned::new(generation) {
                         return Ok(pinned);
                     }
                 }

@@ -72,11 +72,12 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// Sends the request until the head of its response is there. That of the client's response
-    /// is in its output then.
+    /// is in its output then. `patience` is for the begin of the response.
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         head_end: &mut HeadEnd,
+        patience: Duration,
     ) -> Poll<Result<Answered, Trouble>> {
         loop {
             match self.poll_upload(cx) {
@@ -106,8 +107,7 @@ where
         } else if poll_gone(self.client, cx).is_ready() {
             return Poll::Ready(Err(Trouble::ClientGone));
         } else {
-            let limit = self.config.timeouts.response;
-            self.patience.wait(Wait::Response, limit);
+            self.patience.wait(Wait::Response, patience);
         }
         self.patience.poll_over(cx).map(|wait| match wait {
             Wait::Body => Err(Trouble::BodyTimedOut),

@@ -1,5 +1,5 @@
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::exchange::After;
 use crate::failure::Failure;
 use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
-use crate::pages;
+use crate::page::Page;
 use crate::patience::{Patience, Wait};
 use crate::refusal::Refusal;
 use crate::stats::count;
@@ -27,7 +27,8 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
-    /// Its address, as upstreams are told.
+    pub(crate) ip: IpAddr,
+    /// The same, as upstreams are told.
     pub(crate) address: String,
     /// What it says about who asked is believed.
     pub(crate) is_trusted: bool,
@@ -63,13 +64,15 @@ impl<C: ClientStream> Client<C> {
         stream: C,
     ) -> Client<C> {
         count(&worker.counters.connections);
+        let ip = peer.ip().to_canonical();
         Client {
-            address: peer.ip().to_canonical().to_string(),
+            ip,
+            address: ip.to_string(),
             is_trusted: worker
                 .config
                 .trusted_proxies
                 .iter()
-                .any(|network| network.contains(peer.ip())),
+                .any(|network| network.contains(ip)),
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
@@ -100,8 +103,10 @@ impl<C: ClientStream> Client<C> {
                     self.rest();
                     after
                 }
-                Next::Refused(refusal) => self.page(Failure::Refused(refusal), true).await,
-                Next::Late(Wait::Head) => self.page(Failure::HeadTimedOut, true).await,
+                Next::Refused(refusal) => {
+                    self.page(Page::of(Failure::Refused(refusal)), true).await
+                }
+                Next::Late(Wait::Head) => self.page(Page::of(Failure::HeadTimedOut), true).await,
                 Next::Late(_) | Next::End | Next::Stop => After::Close,
             };
             match after {
@@ -215,19 +220,19 @@ impl<C: ClientStream> Client<C> {
     }
 
     /// Answers by a page of the proxy's own.
-    pub(crate) async fn page(&mut self, failure: Failure, with_body: bool) -> After {
-        self.write_page(failure, with_body, false).await
+    pub(crate) async fn page(&mut self, page: Page<'_>, with_body: bool) -> After {
+        self.write_page(page, with_body, false).await
     }
 
     /// `stays` says that what follows on the connection is another request.
     pub(crate) async fn write_page(
         &mut self,
-        failure: Failure,
+        page: Page<'_>,
         with_body: bool,
         stays: bool,
     ) -> After {
         let stays = stays && !self.worker.stop.is_told();
-        pages::write(&failure, with_body, !stays, &mut self.wire.output);
+        page.write(with_body, !stays, &mut self.wire.output);
         match (self.flush().await, stays) {
             (false, _) => After::Reset,
             (true, true) => After::Next,

@@ -1,5 +1,3 @@
-use std::net::SocketAddr;
-
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -9,21 +7,16 @@ use crate::{ProxyConfig, Upstream};
 
 /// Opens a connection to an upstream.
 pub(crate) async fn dial(upstream: &Upstream, config: &ProxyConfig) -> Result<Connection, Failure> {
-    match timeout(config.timeouts.connect, connect(upstream.addr)).await {
+    let Upstream { tag, address, .. } = upstream;
+    match timeout(config.timeouts.connect, UpstreamStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(Connection::new(stream)),
         Ok(Err(error)) => {
-            tracing::debug!(tag = %upstream.tag, addr = %upstream.addr, %error, "cannot connect");
+            tracing::debug!(%tag, %address, %error, "cannot connect");
             Err(Failure::Unreachable)
         }
         Err(_) => {
-            tracing::debug!(tag = %upstream.tag, addr = %upstream.addr, "connecting takes too long");
+            tracing::debug!(%tag, %address, "connecting takes too long");
             Err(Failure::ConnectTimedOut)
         }
     }
-}
-
-async fn connect(addr: SocketAddr) -> std::io::Result<UpstreamStream> {
-    let stream = UpstreamStream::connect(addr).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }

@@ -11,18 +11,20 @@ use crate::buffer::Buffer;
 use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
 use crate::client::Client;
 use crate::client_stream::ClientStream;
+use crate::decision::Decision;
 use crate::dial::dial;
 use crate::failure::Failure;
 use crate::generation::Generation;
 use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
+use crate::page::Page;
 use crate::pool::Connection;
 use crate::refusal::Refusal;
 use crate::request_head::{self, Asked, Sender};
 use crate::response_head::Answered;
+use crate::route_table::Route;
 use crate::stats::count;
 use crate::tunnel::tunnel;
-use crate::upstream_stream::is_spent;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -72,6 +74,7 @@ impl<C: ClientStream> Client<C> {
         self.begin();
         let mut request = Buffer::default();
         let sender = Sender {
+            ip: self.ip,
             address: &self.address,
             scheme: "http",
             is_trusted: self.is_trusted,
@@ -82,17 +85,38 @@ impl<C: ClientStream> Client<C> {
             sender,
             &mut self.host,
             &mut request,
+            |destination| Decision::on(destination, &self.worker.routes),
         );
         self.wire.input.consume(head);
-        let (asked, flow) = match translated {
+        let (asked, flow, decision) = match translated {
             Ok(translated) => translated,
-            Err(refusal) => return self.page(Failure::Refused(refusal), true).await,
+            Err(refusal) => return self.page(Page::of(Failure::Refused(refusal)), true).await,
         };
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
         };
-        let sent = self.send(&asked, &mut upload, request).await;
+        let route = match decision {
+            Decision::Pass(route) => route,
+            Decision::Redirect(location) => {
+                let page = Page::redirect(&location);
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
+            Decision::Maintenance(route) => {
+                let maintenance = route.options.maintenance.as_ref();
+                let message = maintenance.and_then(|one| one.message.as_deref());
+                let page = Page::maintenance(message);
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
+            Decision::Unknown => {
+                let page = Page::of(Failure::UnknownHost);
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
+        };
+        let mut admission = Admission::new(route);
+        let sent = self
+            .send(&asked, &mut upload, request, &mut admission)
+            .await;
         match sent {
             Ok(sent) => self.respond(sent, &mut upload, &asked).await,
             Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
@@ -100,28 +124,43 @@ impl<C: ClientStream> Client<C> {
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
                 );
-                let stays = is_sound
-                    && asked.keep_alive
-                    && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
-                self.write_page(failure, !asked.is_head, stays).await
+                self.answer(Page::of(failure), is_sound, &asked, &mut upload)
+                    .await
             }
             Err(Unanswered::ClientGone) => After::Close,
         }
     }
 
-    /// Sends the request to where its host goes, and follows a route that changes meanwhile.
+    /// Answers by a page of the proxy's own; `is_sound` says that the request is, so that another
+    /// one may follow if all of this one has come.
+    async fn answer(
+        &mut self,
+        page: Page<'_>,
+        is_sound: bool,
+        asked: &Asked,
+        upload: &mut Upload,
+    ) -> After {
+        let stays = is_sound
+            && asked.keep_alive
+            && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
+        self.write_page(page, !asked.is_head, stays).await
+    }
+
+    /// Sends the request to where its route goes, and follows a route that changes meanwhile.
     async fn send(
         &mut self,
         asked: &Asked,
         upload: &mut Upload,
         mut request: Buffer,
+        admission: &mut Admission,
     ) -> Result<Sent, Unanswered> {
-        let mut admission = Admission::default();
         let mut route_changes = 0;
         loop {
-            let generation = self.enter(&mut admission).await?;
+            let generation = self.enter(admission).await?;
+            let patience = admission.route().options.response_timeout;
+            let patience = patience.unwrap_or(self.worker.config.timeouts.response);
             let sent = self
-                .try_upstreams(&generation, asked, upload, &mut request)
+                .try_upstreams(&generation, asked, upload, &mut request, patience)
                 .await;
             match sent {
                 Ok((answered, connection, upstream)) => {
@@ -136,7 +175,7 @@ impl<C: ClientStream> Client<C> {
                 // soon will be.
                 Err(Unanswered::Unsent(_))
                     if route_changes < MAX_ROUTE_CHANGES
-                        && self.is_replaced_soon(&generation).await? =>
+                        && self.is_replaced_soon(admission.route()).await? =>
                 {
                     route_changes += 1;
                     count(&self.worker.counters.retries);
@@ -147,23 +186,21 @@ impl<C: ClientStream> Client<C> {
     }
 
     async fn enter(&mut self, admission: &mut Admission) -> Result<Pinned<Generation>, Unanswered> {
-        let entered = match Admission::enter_at_once(&self.worker, &self.host) {
-            Some(entered) => entered,
-            None => {
-                let entering = Box::pin(admission.enter(&self.worker, &self.host));
-                unless_gone(&mut self.wire, entering).await?
-            }
-        };
+        if let Some(entered) = admission.enter_at_once() {
+            return Ok(entered);
+        }
+        let entering = Box::pin(admission.enter(&self.worker));
+        let entered = unless_gone(&mut self.wire, entering).await?;
         entered.map_err(Unanswered::Failed)
     }
 
     /// Whether the route of an upstream that refuses connections changes within a moment: an
     /// instance that has just died refuses before whoever watches it can say so.
-    async fn is_replaced_soon(&mut self, generation: &Generation) -> Result<bool, Unanswered> {
-        let (worker, host) = (&self.worker, &self.host);
+    async fn is_replaced_soon(&mut self, route: &Arc<Route>) -> Result<bool, Unanswered> {
+        let worker = &self.worker;
         let waiting = Box::pin(async {
             let until = Instant::now() + worker.config.timeouts.replacement;
-            while worker.routes.has(host, generation) {
+            while worker.routes.is_current(route) {
                 if Instant::now() >= until {
                     return false;
                 }
@@ -183,6 +220,7 @@ impl<C: ClientStream> Client<C> {
         asked: &Asked,
         upload: &mut Upload,
         request: &mut Buffer,
+        patience: Duration,
     ) -> Result<(Answered, Connection, usize), Unanswered> {
         let worker = Arc::clone(&self.worker);
         let counters = &worker.counters;
@@ -211,7 +249,7 @@ impl<C: ClientStream> Client<C> {
                     }
                 };
                 connection.output = std::mem::take(request);
-                let trouble = match self.ask(&mut connection, asked, upload).await {
+                let trouble = match self.ask(&mut connection, asked, upload, patience).await {
                     Ok(answered) => return Ok((answered, connection, upstream)),
                     Err(trouble) => trouble,
                 };
@@ -248,6 +286,7 @@ impl<C: ClientStream> Client<C> {
         connection: &mut Connection,
         asked: &Asked,
         upload: &mut Upload,
+        patience: Duration,
     ) -> Result<Answered, Trouble> {
         if asked.expects_continue && self.wire.input.is_empty() {
             self.wire.output.append(CONTINUE);
@@ -262,7 +301,7 @@ impl<C: ClientStream> Client<C> {
             may_stay: !self.worker.stop.is_told(),
         };
         let mut head_end = HeadEnd::default();
-        let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end)).await;
+        let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end, patience)).await;
         self.patience.end();
         match answered {
             // Nobody has asked for it, or not to the end.
@@ -352,7 +391,7 @@ fn kept(
     let max_age = if is_repeatable { Duration::MAX } else { FRESH };
     loop {
         let connection = worker.pool.take(generation, upstream, max_age)?;
-        if is_repeatable || !is_spent(&connection.stream) {
+        if is_repeatable || !connection.stream.is_spent() {
             return Some(connection);
         }
     }

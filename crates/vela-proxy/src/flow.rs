@@ -77,9 +77,12 @@ impl Flow {
         }
     }
 
-    /// Breaks where more comes in chunks.
-    pub(crate) fn at_most(self, allowed: u64) -> Flow {
-        Flow { allowed, ..self }
+    /// Breaks where more comes in chunks. `None` if it is longer already.
+    pub(crate) fn at_most(self, allowed: u64) -> Option<Flow> {
+        match self.source {
+            Source::Length(length) if length > allowed => None,
+            _ => Some(Flow { allowed, ..self }),
+        }
     }
 
     /// Whether the end of the body has been read.
@@ -330,7 +333,11 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_comes_in_chunks_than_may() {
-        let chunks = |most| Flow::chunks(Chunks::default(), false, true).at_most(most);
+        let chunks = |most| {
+            let flow = Flow::chunks(Chunks::default(), false, true);
+            flow.at_most(most).unwrap()
+        };
+        assert!(Flow::length(4).at_most(3).is_none() && Flow::length(3).at_most(3).is_some());
         let sent = b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n";
         assert_eq!(pass(chunks(4), sent).await.unwrap(), "abcd");
         let broken = pass(chunks(3), sent).await.unwrap_err();

@@ -66,7 +66,7 @@ mod tests {
     fn generation(weights: &[u16]) -> Generation {
         let upstreams = weights.iter().map(|&weight| Upstream {
             weight,
-            ..Upstream::new(([127, 0, 0, 1], 1).into())
+            ..Upstream::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)))
         });
         Generation::new(1, upstreams.collect())
     }

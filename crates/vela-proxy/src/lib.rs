@@ -33,11 +33,8 @@
 //! let addr = listener.local_addr()?;
 //! let proxy = Proxy::new(ProxyConfig::default());
 //! let route = |upstream| {
-//!     Ok::<_, vela_proxy::InvalidHost>(RouteSpec {
-//!         id: "shop".into(),
-//!         hosts: vec!["shop.test".parse()?],
-//!         upstreams: vec![upstream],
-//!     })
+//!     let hosts = vec!["shop.test".parse()?];
+//!     Ok::<_, vela_proxy::InvalidHost>(RouteSpec::new("shop", hosts, vec![upstream]))
 //! };
 //! proxy.apply(route(app("v1")?)?).await?;
 //! let serving = proxy.serve(vec![listener])?;
@@ -90,6 +87,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod address;
 mod admission;
 mod buffer;
 mod call;
@@ -98,7 +96,9 @@ mod client;
 mod client_stream;
 mod config;
 mod crew;
+mod decision;
 mod dial;
+mod error_pages;
 mod exchange;
 mod failure;
 mod field;
@@ -106,11 +106,13 @@ mod flow;
 mod generation;
 mod head_end;
 mod host;
+mod host_pattern;
 mod in_flight;
 mod lines;
 mod network;
-mod pages;
+mod page;
 mod parking;
+mod path_prefix;
 mod patience;
 mod pin_count;
 mod pool;
@@ -119,6 +121,7 @@ mod refusal;
 mod request_head;
 mod response_head;
 mod route;
+mod route_options;
 mod route_table;
 mod router;
 mod serving;
@@ -137,11 +140,16 @@ mod atomic {
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 }
 
+pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
+pub use error_pages::ErrorPages;
 pub use host::{Host, InvalidHost};
+pub use host_pattern::HostPattern;
 pub use network::{InvalidNetwork, Network};
+pub use path_prefix::{InvalidPath, PathPrefix};
 pub use proxy::Proxy;
 pub use route::{RouteId, RouteSpec, Upstream};
+pub use route_options::{Maintenance, RouteOptions};
 pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};
 pub use serving::Serving;
 pub use stats::Stats;

@@ -15,8 +15,8 @@ use crate::stop::Stop;
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
-    DrainLimits, Drained, Host, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId,
-    RouteSpec, Router, Serving, Stats,
+    DrainLimits, Drained, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId, RouteSpec,
+    Router, Serving, Stats,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -157,12 +157,12 @@ impl Router for Proxy {
 impl Park for Proxy {
     async fn park(
         &self,
-        id: &RouteId,
-        hosts: Vec<Host>,
+        spec: RouteSpec,
         limits: ParkLimits,
     ) -> Result<Option<Replaced>, RouteError> {
-        let old = self.inner.routes.park(id, hosts, limits)?;
-        Ok(old.map(|old| replaced(id.clone(), old)))
+        let id = spec.id.clone();
+        let old = self.inner.routes.park(spec, limits)?;
+        Ok(old.map(|old| replaced(id, old)))
     }
 }
 

@@ -1,9 +1,11 @@
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 
 use crate::Limits;
 use crate::buffer::Buffer;
 use crate::chunks::Chunks;
+use crate::decision::{Decision, Destination};
 use crate::field::{Field, elements, number};
 use crate::flow::Flow;
 use crate::host::normalise;
@@ -13,6 +15,8 @@ use crate::refusal::Refusal;
 /// Who a request came from, to be told to the upstream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender<'a> {
+    pub(crate) ip: IpAddr,
+    /// The same, written out.
     pub(crate) address: &'a str,
     pub(crate) scheme: &'static str,
     /// A proxy that knows better who asked.
@@ -35,15 +39,16 @@ pub(crate) struct Asked {
     pub(crate) upgrades: bool,
 }
 
-/// Reads a request's head, and writes the head that an upstream gets. The normalised host that
-/// the request is for goes to `host`.
+/// Reads a request's head, and lets `decide` say what becomes of the request. If it passes, writes
+/// the head that an upstream gets. The normalised host that it is for goes to `host`.
 pub(crate) fn translate(
     head: &[u8],
     limits: &Limits,
     sender: Sender<'_>,
     host: &mut String,
     out: &mut Buffer,
-) -> Result<(Asked, Flow), Refusal> {
+    decide: impl FnOnce(&Destination<'_>) -> Decision,
+) -> Result<(Asked, Flow, Decision), Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; 128];
     let mut more_fields = Vec::new();
     let fields = match fields.get_mut(..limits.headers) {
@@ -72,7 +77,7 @@ pub(crate) fn translate(
     }
     let is_http11 = version == 1;
     let said = Said::by(request.headers);
-    let (framing, flow) = said.body(is_http11, limits.body_bytes)?;
+    let (framing, flow) = said.body(is_http11)?;
     if said
         .expect
         .is_some_and(|what| !what.eq_ignore_ascii_case(b"100-continue"))
@@ -89,13 +94,39 @@ pub(crate) fn translate(
     host.clear();
     host.push_str(&normalise(written_host).ok_or(Refusal::InvalidHost)?);
 
+    let decision = decide(&Destination {
+        scheme: sender.scheme,
+        authority: written_host,
+        host,
+        target: &target,
+        client: sender.ip,
+    });
+    let route = match &decision {
+        Decision::Pass(route) => Some(route),
+        _ => None,
+    };
+    let most = route.and_then(|route| route.options.max_body);
+    let flow = flow
+        .at_most(most.unwrap_or(u64::MAX).min(limits.body_bytes))
+        .ok_or(Refusal::BodyTooLarge)?;
     let protocol = said.upgrade.filter(|protocol| {
         // HTTP/1.0 knows no upgrade.
         said.names_upgrade && is_http11 && !is_h2c(protocol)
     });
+    let prefix = route
+        .filter(|route| route.options.strip_path)
+        .map(|route| &route.path);
     out.append(method.as_bytes());
     out.append(b" ");
-    out.append(target.as_bytes());
+    match prefix.and_then(|prefix| prefix.rest(&target)) {
+        None => out.append(target.as_bytes()),
+        Some(rest) => {
+            if !rest.starts_with('/') {
+                out.append(b"/");
+            }
+            out.append(rest.as_bytes());
+        }
+    }
     out.append(b" HTTP/1.1\r\nhost: ");
     out.append(written_host.as_bytes());
     out.append(b"\r\n");
@@ -140,6 +171,11 @@ pub(crate) fn translate(
             out.append(b"\r\n");
         }
     }
+    if let Some(prefix) = prefix {
+        out.append(b"x-forwarded-prefix: ");
+        out.append(prefix.as_str().as_bytes());
+        out.append(b"\r\n");
+    }
     match (protocol, said.takes_trailers) {
         (Some(protocol), _) => {
             out.append(b"connection: upgrade\r\nupgrade: ");
@@ -163,7 +199,7 @@ pub(crate) fn translate(
         takes_trailers: said.takes_trailers && is_http11,
         upgrades: protocol.is_some(),
     };
-    Ok((asked, flow))
+    Ok((asked, flow, decision))
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -279,7 +315,7 @@ impl<'a> Said<'a> {
     }
 
     /// How the upstream is told of the body, and how it gets there.
-    fn body(&self, is_http11: bool, most: u64) -> Result<(Framing<'a>, Flow), Refusal> {
+    fn body(&self, is_http11: bool) -> Result<(Framing<'a>, Flow), Refusal> {
         if self.lengths > 1 {
             return Err(Refusal::ContentLength);
         }
@@ -288,7 +324,6 @@ impl<'a> Said<'a> {
             Some(digits) => Some((digits, number(digits).ok_or(Refusal::ContentLength)?)),
         };
         match (self.coding, length) {
-            (None, Some((_, length))) if length > most => Err(Refusal::BodyTooLarge),
             (Some(coding), _) => {
                 let last = coding
                     .rsplit(|&byte| byte == b',')
@@ -300,7 +335,7 @@ impl<'a> Said<'a> {
                 if self.codings > 1 || !coding.eq_ignore_ascii_case(b"chunked") {
                     return Err(Refusal::TransferEncoding);
                 }
-                let flow = Flow::chunks(Chunks::default(), true, true).at_most(most);
+                let flow = Flow::chunks(Chunks::default(), true, true);
                 Ok((Framing::Chunked, flow))
             }
             (None, Some((digits, length))) => Ok((Framing::Length(digits), Flow::length(length))),
@@ -348,17 +383,19 @@ mod tests {
 
     fn translated_from(head: &str, is_trusted: bool) -> Result<(String, Asked), Refusal> {
         let sender = Sender {
+            ip: [192, 0, 2, 1].into(),
             address: "192.0.2.1",
             scheme: "http",
             is_trusted,
         };
         let (mut host, mut out) = (String::new(), Buffer::default());
-        let (asked, _) = translate(
+        let (asked, _, _) = translate(
             head.as_bytes(),
             &Limits::default(),
             sender,
             &mut host,
             &mut out,
+            |_| Decision::Unknown,
         )?;
         let text = String::from_utf8(out.filled().to_vec()).unwrap();
         Ok((text, asked))

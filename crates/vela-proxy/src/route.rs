@@ -1,7 +1,6 @@
 use std::fmt;
-use std::net::SocketAddr;
 
-use crate::Host;
+use crate::{Address, HostPattern, PathPrefix, RouteOptions};
 
 /// The name of a route, given by the caller: an app's name, say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +46,7 @@ impl AsRef<str> for RouteId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where it listens.
-    pub addr: SocketAddr,
+    pub address: Address,
     /// Its share of the route's requests, relative to the other upstreams' weights. An upstream
     /// with weight 0 gets requests only when no other one accepts a connection.
     pub weight: u16,
@@ -57,11 +56,12 @@ pub struct Upstream {
 
 impl Upstream {
     /// An upstream of weight 1, tagged with its address.
-    pub fn new(addr: SocketAddr) -> Upstream {
+    pub fn new(address: impl Into<Address>) -> Upstream {
+        let address = address.into();
         Upstream {
-            addr,
             weight: 1,
-            tag: addr.to_string(),
+            tag: address.to_string(),
+            address,
         }
     }
 
@@ -75,13 +75,35 @@ impl Upstream {
     }
 }
 
-/// What a route is to be: which hosts go to which upstreams.
+/// What a route is to be: which requests go to which upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
     /// The route that is made or replaced.
     pub id: RouteId,
     /// All hosts of the route. A host that the route had and that is not listed is given up.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<HostPattern>,
+    /// Of requests for the hosts, those with a path under it. Where several routes have the same
+    /// host, the longest one counts.
+    pub path: PathPrefix,
     /// Where requests go. With none, they are answered `503 Service Unavailable`.
     pub upstreams: Vec<Upstream>,
+    /// What else is done with its requests.
+    pub options: RouteOptions,
+}
+
+impl RouteSpec {
+    /// A route for all paths of the hosts, with no options.
+    pub fn new(
+        id: impl Into<RouteId>,
+        hosts: Vec<HostPattern>,
+        upstreams: Vec<Upstream>,
+    ) -> RouteSpec {
+        RouteSpec {
+            id: id.into(),
+            hosts,
+            path: PathPrefix::default(),
+            upstreams,
+            options: RouteOptions::default(),
+        }
+    }
 }

@@ -4,15 +4,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::generation::Generation;
+use crate::host_pattern::parent;
 use crate::parking::Lot;
-use crate::{Host, ParkLimits, RouteError, RouteId, RouteSpec};
+use crate::{HostPattern, ParkLimits, PathPrefix, RouteError, RouteId, RouteOptions, RouteSpec};
 
-/// Which host goes where. Read without a lock by each request; changed as a whole.
+/// Which request goes where. Read without a lock by each request; changed as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
     current: ArcSwap<Table>,
     /// Serialises the writers, and numbers the generations.
     last_generation: Mutex<u64>,
+}
+
+/// A route as it is until its next change.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) id: RouteId,
+    pub(crate) path: PathPrefix,
+    pub(crate) options: RouteOptions,
+    pub(crate) target: Target,
 }
 
 /// Where a route's requests go.
@@ -24,40 +34,57 @@ pub(crate) enum Target {
 
 #[derive(Clone, Debug, Default)]
 struct Table {
-    by_host: HashMap<Host, (RouteId, Target)>,
-    by_id: HashMap<RouteId, Target>,
+    exact: ByHost,
+    below: ByHost,
+    by_id: HashMap<RouteId, Arc<Route>>,
 }
 
+/// The routes of each host, those of longer paths first.
+type ByHost = HashMap<Box<str>, Vec<Arc<Route>>>;
+
 impl RouteTable {
-    /// The route of a normalised host.
-    pub(crate) fn find(&self, host: &str) -> Option<Target> {
+    /// The route of a request for a normalised host.
+    pub(crate) fn find(&self, host: &str, target: &str) -> Option<Arc<Route>> {
         let table = self.current.load();
-        table.by_host.get(host).map(|(_, target)| target.clone())
+        let find = |routes: &ByHost, host: &str| {
+            let mut routes = routes.get(host)?.iter();
+            routes.find(|route| route.path.matches(target)).cloned()
+        };
+        if let Some(route) = find(&table.exact, host) {
+            return Some(route);
+        }
+        match table.below.is_empty() {
+            true => None,
+            false => find(&table.below, parent(host)?),
+        }
     }
 
-    /// Whether the host still goes to this generation.
-    pub(crate) fn has(&self, host: &str, generation: &Generation) -> bool {
-        match self.current.load().by_host.get(host) {
-            Some((_, Target::Serving(current))) => current.id == generation.id,
-            _ => false,
-        }
+    /// The route as it is now.
+    pub(crate) fn get(&self, id: &RouteId) -> Option<Arc<Route>> {
+        self.current.load().by_id.get(id).cloned()
+    }
+
+    /// Whether the route has not changed.
+    pub(crate) fn is_current(&self, route: &Arc<Route>) -> bool {
+        let table = self.current.load();
+        let now = table.by_id.get(&route.id);
+        now.is_some_and(|now| Arc::ptr_eq(now, route))
     }
 
     /// Makes or replaces a route; gives the generation to drain.
     pub(crate) fn apply(&self, spec: RouteSpec) -> Result<Option<Arc<Generation>>, RouteError> {
-        self.change(&spec.id, spec.hosts, |number| {
-            Target::Serving(Arc::new(Generation::new(number, spec.upstreams)))
+        self.change(spec, |number, upstreams| {
+            Target::Serving(Arc::new(Generation::new(number, upstreams)))
         })
     }
 
     /// Makes or replaces a route by one whose requests wait; gives the generation to drain.
     pub(crate) fn park(
         &self,
-        id: &RouteId,
-        hosts: Vec<Host>,
+        spec: RouteSpec,
         limits: ParkLimits,
     ) -> Result<Option<Arc<Generation>>, RouteError> {
-        self.change(id, hosts, |_| Target::Parked(Arc::new(Lot::new(limits))))
+        self.change(spec, |_, _| Target::Parked(Arc::new(Lot::new(limits))))
     }
 
     /// Removes a route; gives the generation to drain.
@@ -71,28 +98,40 @@ impl RouteTable {
 
     fn change(
         &self,
-        id: &RouteId,
-        hosts: Vec<Host>,
-        target: impl FnOnce(u64) -> Target,
+        spec: RouteSpec,
+        target: impl FnOnce(u64, Vec<crate::Upstream>) -> Target,
     ) -> Result<Option<Arc<Generation>>, RouteError> {
+        let RouteSpec {
+            id,
+            hosts,
+            path,
+            upstreams,
+            options,
+        } = spec;
         let mut last_generation = self.lock();
         let mut table = Table::clone(&self.current.load());
-        let old = table.take(id);
+        let old = table.take(&id);
         if let Some((host, by)) = hosts
             .iter()
-            .find_map(|host| Some((host, &table.by_host.get(host)?.0)))
+            .find_map(|host| Some((host, table.owner(host, &path)?)))
         {
             return Err(RouteError::HostTaken {
                 host: host.clone(),
+                path,
                 by: by.clone(),
             });
         }
         *last_generation += 1;
-        let target = target(*last_generation);
-        for host in hosts {
-            table.by_host.insert(host, (id.clone(), target.clone()));
+        let route = Arc::new(Route {
+            id,
+            path,
+            options,
+            target: target(*last_generation, upstreams),
+        });
+        for host in &hosts {
+            table.insert(host, &route);
         }
-        table.by_id.insert(id.clone(), target);
+        table.by_id.insert(route.id.clone(), route);
         self.current.store(Arc::new(table));
         Ok(retire(old))
     }
@@ -106,16 +145,45 @@ impl RouteTable {
 }
 
 impl Table {
-    fn take(&mut self, id: &RouteId) -> Option<Target> {
-        self.by_host.retain(|_, (owner, _)| owner != id);
+    fn take(&mut self, id: &RouteId) -> Option<Arc<Route>> {
+        for by_host in [&mut self.exact, &mut self.below] {
+            by_host.retain(|_, routes| {
+                routes.retain(|route| route.id != *id);
+                !routes.is_empty()
+            });
+        }
         self.by_id.remove(id)
+    }
+
+    /// The route that has this already.
+    fn owner(&self, host: &HostPattern, path: &PathPrefix) -> Option<&RouteId> {
+        let routes = match host {
+            HostPattern::Exact(host) => self.exact.get(host.as_str()),
+            HostPattern::Below(domain) => self.below.get(domain.as_str()),
+        };
+        let owner = routes?.iter().find(|route| route.path == *path)?;
+        Some(&owner.id)
+    }
+
+    fn insert(&mut self, host: &HostPattern, route: &Arc<Route>) {
+        let routes = match host {
+            HostPattern::Exact(host) => self.exact.entry(host.as_str().into()),
+            HostPattern::Below(domain) => self.below.entry(domain.as_str().into()),
+        }
+        .or_default();
+        // The same host may be listed twice.
+        if routes.iter().all(|other| other.id != route.id) {
+            let length = |route: &Route| route.path.as_str().len();
+            let place = routes.partition_point(|other| length(other) > length(route));
+            routes.insert(place, Arc::clone(route));
+        }
     }
 }
 
 /// What is no longer in the table: waiting requests go and look again; a generation without
 /// upstreams never had a request to drain.
-fn retire(old: Option<Target>) -> Option<Arc<Generation>> {
-    match old? {
+fn retire(old: Option<Arc<Route>>) -> Option<Arc<Generation>> {
+    match &old?.target {
         Target::Parked(lot) => {
             lot.open();
             None
@@ -124,7 +192,7 @@ fn retire(old: Option<Target>) -> Option<Arc<Generation>> {
             generation.in_flight().close();
             None
         }
-        Target::Serving(generation) => Some(generation),
+        Target::Serving(generation) => Some(Arc::clone(generation)),
     }
 }
 
@@ -134,11 +202,21 @@ mod tests {
     use crate::Upstream;
 
     fn spec(id: &str, hosts: &[&str]) -> RouteSpec {
+        under(id, hosts, "/")
+    }
+
+    fn under(id: &str, hosts: &[&str], path: &str) -> RouteSpec {
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let upstream = Upstream::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
         RouteSpec {
-            id: id.into(),
-            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-            upstreams: vec![Upstream::new(([127, 0, 0, 1], 1).into())],
+            path: path.parse().unwrap(),
+            ..RouteSpec::new(id, hosts, vec![upstream])
         }
+    }
+
+    fn found(table: &RouteTable, host: &str, target: &str) -> Option<String> {
+        let route = table.find(host, target)?;
+        Some(route.id.to_string())
     }
 
     #[test]
@@ -152,8 +230,8 @@ mod tests {
             "the host a.test belongs to the route a"
         );
         assert!(refused.hint().is_some());
-        assert!(table.find("b.test").is_some());
-        assert!(table.find("new.test").is_none());
+        assert!(table.find("b.test", "/").is_some());
+        assert!(table.find("new.test", "/").is_none());
     }
 
     #[test]
@@ -161,7 +239,7 @@ mod tests {
         let table = RouteTable::default();
         table.apply(spec("a", &["a.test", "www.a.test"])).unwrap();
         assert!(table.apply(spec("a", &["a.test"])).unwrap().is_some());
-        assert!(table.find("www.a.test").is_none());
+        assert!(table.find("www.a.test", "/").is_none());
         table.apply(spec("b", &["www.a.test"])).unwrap();
     }
 
@@ -171,5 +249,52 @@ mod tests {
         table.apply(spec("a", &["a.test", "A.test."])).unwrap();
         assert!(table.remove(&"a".into()).is_some());
         assert!(table.remove(&"a".into()).is_none());
+        assert_eq!(found(&table, "a.test", "/"), None);
+    }
+
+    #[test]
+    fn the_nearest_host_and_the_longest_path_come_first() {
+        let table = RouteTable::default();
+        for (id, host, path) in [
+            ("all", "*.a.test", "/"),
+            ("shop", "shop.a.test", "/"),
+            ("v2", "shop.a.test", "/api/v2"),
+            ("api", "shop.a.test", "/api"),
+            ("admin", "admin.a.test", "/admin"),
+        ] {
+            table.apply(under(id, &[host], path)).unwrap();
+        }
+        for (host, target, id) in [
+            ("shop.a.test", "/", Some("shop")),
+            ("shop.a.test", "/apis", Some("shop")),
+            ("shop.a.test", "/api?x", Some("api")),
+            ("shop.a.test", "/api/v2/x", Some("v2")),
+            ("shop.a.test", "*", Some("shop")),
+            ("other.a.test", "/api", Some("all")),
+            ("admin.a.test", "/admin", Some("admin")),
+            ("admin.a.test", "/", Some("all")),
+            ("a.test", "/", None),
+            ("x.y.a.test", "/", None),
+            ("test", "/", None),
+        ] {
+            assert_eq!(found(&table, host, target).as_deref(), id, "{host}{target}");
+        }
+        let taken = table
+            .apply(under("new", &["shop.a.test"], "/api/"))
+            .unwrap_err();
+        assert_eq!(
+            taken.to_string(),
+            "the path /api of the host shop.a.test belongs to the route api"
+        );
+        // What has moved has left nothing behind.
+        table.apply(under("api", &["*.a.test"], "/api")).unwrap();
+        assert_eq!(
+            found(&table, "shop.a.test", "/api").as_deref(),
+            Some("shop")
+        );
+        assert_eq!(
+            found(&table, "other.a.test", "/api").as_deref(),
+            Some("api")
+        );
     }
 }

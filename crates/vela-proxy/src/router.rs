@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Host, RouteId, RouteSpec, Stats, Upstream};
+use crate::{HostPattern, PathPrefix, RouteId, RouteSpec, Stats, Upstream};
 
 /// Sends requests for hosts to upstreams, and changes that while requests are in flight.
 ///
@@ -21,7 +21,7 @@ pub trait Router: fmt::Debug + Send + Sync {
     /// in memory: it is lost on a crash.
     ///
     /// # Errors
-    /// [`RouteError::HostTaken`] when another route has one of the hosts.
+    /// [`RouteError::HostTaken`] when another route has one of the hosts, under the same path.
     async fn apply(&self, spec: RouteSpec) -> Result<Option<Replaced>, RouteError>;
 
     /// Waits until the requests and streams that the replaced upstreams still serve have ended,
@@ -48,19 +48,18 @@ pub trait Router: fmt::Debug + Send + Sync {
 /// It is apart from [`Router`] because not every proxy can do it.
 #[async_trait]
 pub trait Park: fmt::Debug + Send + Sync {
-    /// From now on requests for `hosts` wait, with their bodies unread, until the route is applied
-    /// again or removed. The route need not exist yet. Gives what was replaced, to be drained;
-    /// `None` when nothing was or when the route was parked already.
+    /// From now on the route's requests wait, with their bodies unread, until it is applied again or
+    /// removed; the upstreams of `spec` do not count. The route need not exist yet. Gives what was
+    /// replaced, to be drained; `None` when nothing was or when the route was parked already.
     ///
     /// A request that has waited for [`ParkLimits::max_wait`], or comes when
     /// [`ParkLimits::max_requests`] wait, is answered 503 with `Retry-After`.
     ///
     /// # Errors
-    /// [`RouteError::HostTaken`] when another route has one of the hosts.
+    /// [`RouteError::HostTaken`] when another route has one of the hosts, under the same path.
     async fn park(
         &self,
-        id: &RouteId,
-        hosts: Vec<Host>,
+        spec: RouteSpec,
         limits: ParkLimits,
     ) -> Result<Option<Replaced>, RouteError>;
 }
@@ -189,11 +188,13 @@ impl Drained {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// Another route has the host.
-    #[error("the host {host} belongs to the route {by}")]
+    /// Another route has the host, under the same path.
+    #[error("the {} {host} belongs to the route {by}", of_host(path))]
     HostTaken {
         /// The host that both want.
-        host: Host,
+        host: HostPattern,
+        /// And the path.
+        path: PathPrefix,
         /// The route that has it.
         by: RouteId,
     },
@@ -211,10 +212,17 @@ impl RouteError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            RouteError::HostTaken { host, by } => {
-                Some(format!("remove {host} from {by}, or choose another host"))
-            }
+            RouteError::HostTaken { host, by, .. } => Some(format!(
+                "remove {host} from {by}, or choose another host or path"
+            )),
             RouteError::Backend { .. } => None,
         }
+    }
+}
+
+fn of_host(path: &PathPrefix) -> String {
+    match path.as_str() {
+        "/" => "host".to_owned(),
+        path => format!("path {path} of the host"),
     }
 }

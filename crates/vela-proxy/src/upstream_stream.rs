@@ -1,13 +1,95 @@
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::Address;
 
 /// What a connection to an upstream is made of.
-pub(crate) type UpstreamStream = TcpStream;
+#[derive(Debug)]
+pub(crate) enum UpstreamStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-/// Whether the peer has closed it, or sent what nobody asked for: by the kernel, which knows
-/// before the runtime does.
-pub(crate) fn is_spent(stream: &UpstreamStream) -> bool {
-    let peeked = socket2::SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
-    !matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+impl UpstreamStream {
+    pub(crate) async fn connect(address: &Address) -> io::Result<UpstreamStream> {
+        match address {
+            Address::Tcp(addr) => {
+                let stream = TcpStream::connect(addr).await?;
+                stream.set_nodelay(true)?;
+                Ok(UpstreamStream::Tcp(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(UpstreamStream::Unix),
+        }
+    }
+
+    /// Whether the peer has closed it, or sent what nobody asked for: by the kernel, which knows
+    /// before the runtime does.
+    pub(crate) fn is_spent(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            UpstreamStream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            UpstreamStream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+        };
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl AsyncRead for UpstreamStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            UpstreamStream::Tcp(stream) => Pin::new(stream).poll_read(cx, space),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_read(cx, space),
+        }
+    }
+}
+
+impl AsyncWrite for UpstreamStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            UpstreamStream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            UpstreamStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            UpstreamStream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            UpstreamStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }

@@ -1,7 +1,8 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::{
-    DrainLimits, Host, Park, ParkLimits, RouteError, RouteId, RouteSpec, Router, Upstream,
+    DrainLimits, HostPattern, Park, ParkLimits, RouteError, RouteId, RouteSpec, Router, Upstream,
 };
 
 /// Checks the contract of [`Router`] on fresh routers.
@@ -27,8 +28,8 @@ pub async fn check_router<R: Router>(make: impl Fn() -> R) {
         "a host that is no longer listed is free"
     );
     match router.apply(spec("b", &["new.test", "a.test"], &[4])).await {
-        Err(RouteError::HostTaken { host, by }) => {
-            assert_eq!((host.as_str(), by), ("a.test", id.clone()));
+        Err(RouteError::HostTaken { host, by, .. }) => {
+            assert_eq!((host.to_string(), by), ("a.test".to_owned(), id.clone()));
         }
         other => panic!("a host of two routes: {other:?}"),
     }
@@ -42,11 +43,18 @@ pub async fn check_router<R: Router>(make: impl Fn() -> R) {
         "a route without upstreams has nothing to drain"
     );
 
+    let below = RouteSpec {
+        path: "/api".parse().expect("a path"),
+        ..spec("c", &["a.test", "*.a.test"], &[7])
+    };
+    let below = apply(&router, below).await;
+    assert!(below.is_none(), "a host may have a route for each path");
+
     let removed = router.remove(&id).await.expect("a removal");
     assert_eq!(removed.expect("a route").upstreams(), upstreams(&[2]));
     let again = router.remove(&id).await.expect("a removal");
     assert!(again.is_none(), "removal is idempotent");
-    let free = apply(&router, spec("c", &["a.test"], &[6])).await;
+    let free = apply(&router, spec("d", &["a.test"], &[6])).await;
     assert!(free.is_none(), "the hosts of a removed route are free");
 }
 
@@ -58,7 +66,7 @@ pub async fn check_park<R: Router + Park>(make: impl Fn() -> R) {
     let router = make();
     let id = RouteId::new("a");
     let limits = ParkLimits::default();
-    let unknown = router.park(&id, hosts(&["a.test"]), limits).await;
+    let unknown = router.park(spec("a", &["a.test"], &[9]), limits).await;
     assert!(
         unknown.expect("a park").is_none(),
         "a route may not exist yet"
@@ -69,7 +77,7 @@ pub async fn check_park<R: Router + Park>(make: impl Fn() -> R) {
     }
     let applied = apply(&router, spec("a", &["a.test"], &[1])).await;
     assert!(applied.is_none(), "a parked route has nothing to drain");
-    let parked = router.park(&id, hosts(&["a.test"]), limits).await;
+    let parked = router.park(spec("a", &["a.test"], &[9]), limits).await;
     let replaced = parked.expect("a park").expect("the route's upstreams");
     assert_eq!(replaced.upstreams(), upstreams(&[1]));
     assert!(
@@ -78,7 +86,7 @@ pub async fn check_park<R: Router + Park>(make: impl Fn() -> R) {
             .await
             .is_complete()
     );
-    let again = router.park(&id, hosts(&["a.test"]), limits).await;
+    let again = router.park(spec("a", &["a.test"], &[9]), limits).await;
     assert!(again.expect("a park").is_none(), "it was parked already");
     let removed = router.remove(&id).await.expect("a removal");
     assert!(removed.is_none(), "a parked route has nothing to drain");
@@ -89,19 +97,12 @@ async fn apply<R: Router>(router: &R, spec: RouteSpec) -> Option<crate::Replaced
 }
 
 fn spec(id: &str, names: &[&str], ports: &[u16]) -> RouteSpec {
-    RouteSpec {
-        id: id.into(),
-        hosts: hosts(names),
-        upstreams: upstreams(ports),
-    }
-}
-
-fn hosts(names: &[&str]) -> Vec<Host> {
-    let parse = |name: &&str| name.parse().expect("a host");
-    names.iter().map(parse).collect()
+    let parse = |name: &&str| -> HostPattern { name.parse().expect("a host") };
+    let hosts = names.iter().map(parse).collect();
+    RouteSpec::new(id, hosts, upstreams(ports))
 }
 
 fn upstreams(ports: &[u16]) -> Vec<Upstream> {
-    let upstream = |&port| Upstream::new(([127, 0, 0, 1], port).into());
+    let upstream = |&port| Upstream::new(SocketAddr::from(([127, 0, 0, 1], port)));
     ports.iter().map(upstream).collect()
 }

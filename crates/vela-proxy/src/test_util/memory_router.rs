@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    DrainLimits, Drained, Host, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec, Router,
+    DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec, Router,
 };
 
 /// A [`Router`] that only remembers what it was told: for the tests of what uses one.
@@ -48,10 +48,12 @@ impl MemoryRouter {
         let mut state = self.lock();
         for (by, (other, _)) in &state.routes {
             if let Some(host) = spec.hosts.iter().find(|host| other.hosts.contains(host))
+                && other.path == spec.path
                 && *by != spec.id
             {
                 return Err(RouteError::HostTaken {
                     host: host.clone(),
+                    path: spec.path.clone(),
                     by: by.clone(),
                 });
             }
@@ -72,11 +74,11 @@ impl Router for MemoryRouter {
     }
 
     async fn drain(&self, replaced: Replaced, _limits: DrainLimits) -> Drained {
-        self.lock().drained.push(RouteSpec {
-            id: replaced.route().clone(),
-            hosts: Vec::new(),
-            upstreams: replaced.upstreams().to_vec(),
-        });
+        self.lock().drained.push(RouteSpec::new(
+            replaced.route().clone(),
+            Vec::new(),
+            replaced.upstreams().to_vec(),
+        ));
         Drained::new(0, Duration::ZERO)
     }
 
@@ -90,14 +92,12 @@ impl Router for MemoryRouter {
 impl Park for MemoryRouter {
     async fn park(
         &self,
-        id: &RouteId,
-        hosts: Vec<Host>,
+        spec: RouteSpec,
         _limits: ParkLimits,
     ) -> Result<Option<Replaced>, RouteError> {
         let spec = RouteSpec {
-            id: id.clone(),
-            hosts,
             upstreams: Vec::new(),
+            ..spec
         };
         self.set(spec, true)
     }

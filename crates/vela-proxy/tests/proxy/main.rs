@@ -8,6 +8,7 @@ mod conformance;
 mod descriptors;
 mod http;
 mod responses;
+mod routing;
 mod shutdown;
 mod switch;
 mod upstreams;

@@ -9,10 +9,6 @@ use vela_proxy::{DrainLimits, Park, ParkLimits, Router};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn hosts() -> Vec<vela_proxy::Host> {
-    vec!["a.test".parse().unwrap()]
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_over_250_swaps_under_load() {
     let world = World::start();
@@ -83,7 +79,7 @@ async fn a_kept_alive_client_goes_on_to_the_new_generation() {
     assert_eq!(client.get("/").await.body, "old");
     let replaced = world.route(&[new.addr]).await.unwrap();
     assert_eq!(replaced.route().as_str(), "app");
-    assert_eq!(replaced.upstreams()[0].addr, old.addr);
+    assert_eq!(replaced.upstreams()[0].address, old.addr.into());
     assert_eq!(client.get("/").await.body, "new");
     assert_eq!(old.open_connections(), 1);
     assert!(world.proxy.drain(replaced, LONG.into()).await.is_complete());
@@ -204,7 +200,7 @@ async fn parked_requests_are_only_late() {
     };
     let replaced = world
         .proxy
-        .park(&"app".into(), hosts(), limits)
+        .park(spec("app", "a.test", &[]), limits)
         .await
         .unwrap();
     world.proxy.drain(replaced.unwrap(), LONG.into()).await;
@@ -232,7 +228,7 @@ async fn parked_requests_are_only_late() {
     assert!(
         world
             .proxy
-            .park(&"app".into(), hosts(), limits)
+            .park(spec("app", "a.test", &[]), limits)
             .await
             .unwrap()
             .is_none()
@@ -265,7 +261,7 @@ async fn a_parked_request_waits_no_longer_than_it_may() {
     assert!(
         world
             .proxy
-            .park(&"app".into(), hosts(), limits)
+            .park(spec("app", "a.test", &[]), limits)
             .await
             .unwrap()
             .is_none()
@@ -282,7 +278,7 @@ async fn a_parked_request_waits_no_longer_than_it_may() {
     assert!(
         world
             .proxy
-            .park(&"app".into(), hosts(), limits)
+            .park(spec("app", "a.test", &[]), limits)
             .await
             .is_err()
     );

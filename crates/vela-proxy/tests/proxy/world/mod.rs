@@ -72,9 +72,9 @@ impl World {
 }
 
 pub(crate) fn spec(id: &str, host: &str, upstreams: &[SocketAddr]) -> RouteSpec {
-    RouteSpec {
-        id: id.into(),
-        hosts: vec![host.parse().unwrap()],
-        upstreams: upstreams.iter().map(|&addr| Upstream::new(addr)).collect(),
-    }
+    RouteSpec::new(
+        id,
+        vec![host.parse().unwrap()],
+        upstreams.iter().map(|&addr| Upstream::new(addr)).collect(),
+    )
 }

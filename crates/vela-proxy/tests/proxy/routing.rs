@@ -1,0 +1,214 @@
+//! Which requests go where.
+
+use std::time::Duration;
+
+use crate::world::{Backend, LONG, World, spec};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use vela_proxy::{Maintenance, RouteOptions, RouteSpec, Router, Upstream};
+
+impl World {
+    /// Adds a route, and gives the tag that each of its answers has.
+    async fn add(&self, spec: RouteSpec) {
+        drop(self.proxy.apply(spec).await.unwrap());
+    }
+
+    async fn ask(&self, host: &str, target: &str) -> crate::world::Answer {
+        let mut client = self.client().await;
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        client.send(request).await;
+        client.answer().await
+    }
+}
+
+#[tokio::test]
+async fn hosts_and_paths_select_the_app() {
+    let world = World::start();
+    let mut backends = Vec::new();
+    for (id, host, path, strip_path) in [
+        ("shop", "a.test", "/", false),
+        ("api", "a.test", "/api", true),
+        ("tenants", "*.a.test", "/", false),
+    ] {
+        let backend = Backend::start(id).await;
+        let spec = RouteSpec {
+            path: path.parse().unwrap(),
+            options: RouteOptions {
+                strip_path,
+                ..RouteOptions::default()
+            },
+            ..spec(id, host, &[backend.addr])
+        };
+        world.add(spec).await;
+        backends.push(backend);
+    }
+    for (host, target, id, line) in [
+        ("a.test", "/x?y=/api", "shop", "GET /x?y=/api "),
+        ("A.Test.:80", "/apis", "shop", "GET /apis "),
+        ("a.test", "/api/x%2Fy?z", "api", "GET /x%2Fy?z "),
+        ("a.test", "/api", "api", "GET / "),
+        ("a.test", "/api?x", "api", "GET /?x "),
+        ("b.a.test", "/api/x", "tenants", "GET /api/x "),
+    ] {
+        assert_eq!(world.ask(host, target).await.body, id, "{host}{target}");
+        let backend = &backends[["shop", "api", "tenants"]
+            .iter()
+            .position(|one| *one == id)
+            .unwrap()];
+        let head = backend.last_head();
+        assert!(head.starts_with(line), "{head}");
+        let prefix = head.contains("x-forwarded-prefix: /api\r\n");
+        assert_eq!(prefix, id == "api", "{head}");
+    }
+    for host in ["c.b.a.test", "test", ".a.test"] {
+        assert!(world.ask(host, "/").await.status >= 400, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn other_hosts_are_sent_to_the_canonical_one() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    let route = spec("app", "a.test", &[backend.addr]);
+    let mut hosts = route.hosts.clone();
+    hosts.push("*.a.test".parse().unwrap());
+    world
+        .add(RouteSpec {
+            hosts,
+            options: RouteOptions {
+                canonical: Some("a.test".parse().unwrap()),
+                ..RouteOptions::default()
+            },
+            ..route
+        })
+        .await;
+    assert_eq!(world.ask("a.test:81", "/").await.body, "one");
+    let mut client = world.client().await;
+    for _ in 0..2 {
+        client
+            .send("POST /x/../y?z HTTP/1.1\r\nHost: WWW.a.test:81\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 308);
+        assert_eq!(answer.header("location"), Some("http://a.test:81/x/../y?z"));
+    }
+    assert_eq!(backend.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_route_in_maintenance_serves_those_who_look_after_it() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    let maintained = |allow: &str| {
+        let allow = vec![allow.parse().unwrap()];
+        let message = Some("back at noon".to_owned());
+        RouteSpec {
+            options: RouteOptions {
+                maintenance: Some(Maintenance { message, allow }),
+                ..RouteOptions::default()
+            },
+            ..spec("app", "a.test", &[backend.addr])
+        }
+    };
+    world.add(maintained("192.0.2.0/24")).await;
+    let answer = world.get("/").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("back at noon"), "{answer:?}");
+    assert!(answer.header("retry-after").is_some());
+    world.add(maintained("127.0.0.0/8")).await;
+    assert_eq!(world.get("/").await.body, "one");
+}
+
+#[tokio::test]
+async fn each_route_has_its_own_limits() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    let options = RouteOptions {
+        max_body: Some(4),
+        response_timeout: Some(Duration::from_millis(50)),
+        ..RouteOptions::default()
+    };
+    world
+        .add(RouteSpec {
+            options,
+            ..spec("app", "a.test", &[backend.addr])
+        })
+        .await;
+    world.add(spec("other", "b.test", &[backend.addr])).await;
+    for (host, framing, body, status) in [
+        ("a.test", "Content-Length: 4", "body", 200),
+        ("a.test", "Content-Length: 5", "bodyx", 413),
+        (
+            "a.test",
+            "Transfer-Encoding: chunked",
+            "5\r\nbodyx\r\n0\r\n\r\n",
+            413,
+        ),
+        ("b.test", "Content-Length: 5", "bodyx", 200),
+    ] {
+        let mut client = world.client().await;
+        let head = format!("POST /echo HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n{body}");
+        client.send(head).await;
+        assert_eq!(client.answer().await.status, status, "{host} {framing}");
+    }
+    assert_eq!(world.ask("a.test", "/slow").await.status, 504);
+}
+
+#[tokio::test]
+async fn apps_listen_on_unix_sockets_and_over_ipv6() {
+    let world = World::start();
+    let dir = std::env::temp_dir().join(format!("vela-proxy-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let path = dir.join("app.sock");
+    let unix = tokio::net::UnixListener::bind(&path).unwrap();
+    let six = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+    let six_addr = six.local_addr().unwrap();
+    for upstream in [Upstream::new(path.as_path()), Upstream::new(six_addr)] {
+        world
+            .add(RouteSpec::new(
+                "app",
+                vec!["a.test".parse().unwrap()],
+                vec![upstream],
+            ))
+            .await;
+        let is_unix = world.proxy.stats().requests == 0;
+        let serve = async {
+            let mut head = [0; 4096];
+            // Two requests come over one connection.
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            if is_unix {
+                let (mut socket, _) = unix.accept().await.unwrap();
+                for _ in 0..2 {
+                    assert!(socket.read(&mut head).await.unwrap() > 0);
+                    socket.write_all(answer).await.unwrap();
+                }
+            } else {
+                let (mut socket, _) = six.accept().await.unwrap();
+                for _ in 0..2 {
+                    assert!(socket.read(&mut head).await.unwrap() > 0);
+                    socket.write_all(answer).await.unwrap();
+                }
+            }
+        };
+        let ask = async {
+            let mut client = world.client().await;
+            for _ in 0..2 {
+                assert_eq!(client.get("/").await.body, "ok");
+            }
+        };
+        tokio::time::timeout(LONG, async { tokio::join!(serve, ask) })
+            .await
+            .unwrap();
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+    // Nothing listens there any more.
+    drop(unix);
+    let gone = Upstream::new(path.as_path());
+    world
+        .add(RouteSpec::new(
+            "app",
+            vec!["a.test".parse().unwrap()],
+            vec![gone],
+        ))
+        .await;
+    assert_eq!(world.get("/").await.status, 502);
+}
