@@ -9,7 +9,7 @@ TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk
 
-.PHONY: demo test lint doc bench bench-proxy bench-services build install-build install-test install-bench
+.PHONY: demo test lint doc fuzz bench bench-proxy bench-services build install-build install-fuzz install-test install-bench
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -22,6 +22,10 @@ build: install-build
 test: install-test
 	cargo test --workspace --no-run
 	cargo test --workspace --no-fail-fast
+
+# Bytes that nobody has thought of, for all that parses some from the network: FUZZ_SECONDS for each target.
+fuzz: install-fuzz
+	./scripts/fuzz
 
 lint:
 	cargo fmt --all --check
@@ -45,6 +49,9 @@ bench-services: install-test
 
 install-build:
 	@./scripts/install $(BUILD_PACKAGES)
+
+install-fuzz:
+	@./scripts/install $(BUILD_PACKAGES) g++
 
 install-test:
 	@./scripts/install $(TEST_PACKAGES)

@@ -18,11 +18,8 @@ impl Front {
             workers: NonZeroUsize::new(2).unwrap(),
             ..config
         });
-        let route = RouteSpec {
-            id: "app".into(),
-            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
-            upstreams: vec![Upstream::new(upstream)],
-        };
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let route = RouteSpec::new("app", hosts, vec![Upstream::new(upstream)]);
         assert!(proxy.apply(route).await.unwrap().is_none());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let addr = listener.local_addr().unwrap();

@@ -18,7 +18,7 @@ impl ClientStream for TcpStream {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl ClientStream for tokio::io::DuplexStream {
     fn reset_when_closed(&self) {}
 }

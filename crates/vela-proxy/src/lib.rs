@@ -103,6 +103,9 @@ mod exchange;
 mod failure;
 mod field;
 mod flow;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod head_end;
 mod host;
