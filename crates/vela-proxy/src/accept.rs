@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::Client;
+use crate::entrance::Entrance;
+use crate::handshake::handshake;
 use crate::in_flight::Pinned;
 use crate::worker::Worker;
 
 /// Accepts connections until the worker stops. No error ends it: what is short now, file
 /// descriptors say, comes back when a connection ends.
-pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
+pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance: Arc<Entrance>) {
     let mut backoff = Backoff::default();
     loop {
         let accepted = tokio::select! {
@@ -27,7 +29,11 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
                     tracing::debug!(%error, "a client has gone at once");
                     continue;
                 }
-                tokio::spawn(Client::new(&worker, peer, live).serve(socket));
+                let client = Client::new(&worker, &entrance, peer, live);
+                match &entrance.tls {
+                    None => tokio::spawn(client.serve(socket)),
+                    Some(_) => tokio::spawn(serve_tls(client, socket)),
+                };
                 // Lets this connection be served, and other workers have the next one.
                 tokio::task::yield_now().await;
                 continue;
@@ -43,6 +49,16 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
             () = worker.stopping() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+async fn serve_tls(client: Arc<Client>, socket: TcpStream) {
+    let Some(tls) = &client.entrance.tls else {
+        return;
+    };
+    // A box, which is gone when requests are served.
+    if let Some(stream) = Box::pin(handshake(&client.worker, tls, socket)).await {
+        client.serve(stream).await;
     }
 }
 

@@ -12,10 +12,11 @@ use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
 use crate::client_io::ClientIo;
+use crate::entrance::Entrance;
 use crate::exchange::answer;
 use crate::in_flight::{InFlight, Pinned};
 use crate::stats::count;
@@ -26,6 +27,8 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) worker: Arc<Worker>,
+    /// Where it came in.
+    pub(crate) entrance: Arc<Entrance>,
     /// Its address, as upstreams are told.
     pub(crate) address: HeaderValue,
     pub(crate) turn: Arc<Turn>,
@@ -36,6 +39,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(
         worker: &Arc<Worker>,
+        entrance: &Arc<Entrance>,
         peer: SocketAddr,
         live: Pinned<InFlight>,
     ) -> Arc<Client> {
@@ -43,6 +47,7 @@ impl Client {
         let address = peer.ip().to_canonical().to_string();
         Arc::new(Client {
             worker: Arc::clone(worker),
+            entrance: Arc::clone(entrance),
             address: HeaderValue::try_from(address).unwrap_or(UNKNOWN),
             turn: Arc::new(Turn::new()),
             _live: live,
@@ -50,7 +55,10 @@ impl Client {
     }
 
     /// Serves the connection until it ends, becomes a tunnel, or the worker stops.
-    pub(crate) async fn serve(self: Arc<Self>, socket: TcpStream) {
+    pub(crate) async fn serve<S>(self: Arc<Self>, socket: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let worker = Arc::clone(&self.worker);
         let turn = Arc::clone(&self.turn);
         let timeouts = &worker.config.timeouts;
@@ -155,6 +163,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
+    use tokio::net::TcpStream;
     use tokio::sync::watch;
     use tokio::task::JoinHandle;
 
@@ -187,7 +196,7 @@ mod tests {
         server.set_nonblocking(true).unwrap();
         let server = TcpStream::from_std(server).unwrap();
         let live = Pinned::new(&worker.live).unwrap();
-        let serving = tokio::spawn(Client::new(&worker, peer, live).serve(server));
+        let serving = tokio::spawn(Client::new(&worker, &Arc::default(), peer, live).serve(server));
         (client, serving, Stop(stop))
     }
 

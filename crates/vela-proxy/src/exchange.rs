@@ -59,6 +59,10 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
     let host = written_host.to_str().ok().and_then(normalise);
     let host = host.ok_or(Failure::Refused(Refusal::InvalidHost))?;
 
+    let has_route = || worker.routes.find(&host).is_some();
+    if let Some(answer) = client.entrance.answer(&host, request.uri(), has_route) {
+        return Ok(Reply::Response(answer.map(ResponseBody::page)));
+    }
     let mut admission = Admission::default();
     let mut generation = admission.enter(worker, &host).await?;
     let (mut outgoing, upgrade, progress) = outgoing(client, request, written_host.clone());
@@ -80,7 +84,11 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
                     progress,
                     generation,
                 };
-                return reply(response, upgrade, lease, client);
+                let mut reply = reply(response, upgrade, lease, client)?;
+                if let Reply::Response(response) = &mut reply {
+                    client.entrance.complete(&host, response.headers_mut());
+                }
+                return Ok(reply);
             }
             Err(Unanswered::Unsent(request, failure)) => {
                 // An upstream that is gone because it was replaced: its successor is there, or soon will be.
@@ -125,7 +133,7 @@ fn outgoing(
 ) {
     let sender = Sender {
         address: &client.address,
-        scheme: "http",
+        scheme: client.entrance.scheme(),
     };
     // HTTP/1.0 knows no upgrade.
     let may_upgrade = request.version() == Version::HTTP_11;

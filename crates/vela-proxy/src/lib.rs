@@ -82,6 +82,9 @@
 //! - A request ends when its response and its body have. An upstream that answers early is pinned
 //!   until it has been sent the rest.
 //!
+//! - HTTPS is a [`Listener`] with a [`tls::Tls`], which chooses certificates by name from a store
+//!   that may change at any time, and by itself resumes sessions and limits handshakes.
+//!
 //! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
 //! implementation of [`Router`] or [`Park`] must pass.
 #![forbid(unsafe_code)]
@@ -92,13 +95,16 @@ mod client;
 mod client_io;
 mod config;
 mod dial;
+mod entrance;
 mod exchange;
 mod failure;
 mod generation;
+mod handshake;
 mod headers;
 mod host;
 mod in_flight;
 mod lease;
+mod listener;
 mod moment;
 mod pages;
 mod parking;
@@ -116,6 +122,7 @@ mod serving;
 mod stats;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
+pub mod tls;
 mod tunnel;
 mod turn;
 mod upstream_call;
@@ -128,6 +135,7 @@ mod atomic {
 
 pub use config::{Limits, ProxyConfig, Timeouts};
 pub use host::{Host, InvalidHost};
+pub use listener::Listener;
 pub use proxy::Proxy;
 pub use route::{RouteId, RouteSpec, Upstream};
 pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -9,9 +8,10 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use crate::Drained;
 use crate::accept::accept;
+use crate::entrance::Entrance;
 use crate::worker::Worker;
+use crate::{Drained, Listener};
 
 /// A proxy at work on its listeners. Dropped, it stops at once and breaks off what is in flight;
 /// [`Serving::shutdown`] lets that end first.
@@ -25,13 +25,17 @@ pub struct Serving {
 impl Serving {
     /// Starts one thread for each worker; each accepts on all the listeners.
     pub(crate) fn start(
-        listeners: &[TcpListener],
+        listeners: Vec<Listener>,
         stop: watch::Sender<Option<Instant>>,
         workers: Vec<Worker>,
     ) -> io::Result<Serving> {
-        for listener in listeners {
-            listener.set_nonblocking(true)?;
-        }
+        let listeners = listeners
+            .into_iter()
+            .map(|Listener { socket, entrance }| {
+                socket.set_nonblocking(true)?;
+                Ok((socket, Arc::new(entrance)))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
         // All that can fail is done before the first connection is accepted.
         let prepared = workers
             .into_iter()
@@ -43,7 +47,10 @@ impl Serving {
                     let _inside = runtime.enter();
                     listeners
                         .iter()
-                        .map(|one| tokio::net::TcpListener::from_std(one.try_clone()?))
+                        .map(|(socket, entrance)| {
+                            let socket = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+                            Ok((socket, Arc::clone(entrance)))
+                        })
                         .collect::<io::Result<Vec<_>>>()?
                 };
                 Ok((runtime, listeners, worker))
@@ -93,12 +100,18 @@ impl fmt::Debug for Serving {
 }
 
 /// One thread's life. Gives the number of connections that it left unfinished.
-fn work(runtime: Runtime, listeners: Vec<tokio::net::TcpListener>, worker: Worker) -> usize {
+fn work(
+    runtime: Runtime,
+    listeners: Vec<(tokio::net::TcpListener, Arc<Entrance>)>,
+    worker: Worker,
+) -> usize {
     let worker = Arc::new(worker);
     let left = runtime.block_on(async {
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| tokio::spawn(accept(Arc::clone(&worker), listener)))
+            .map(|(listener, entrance)| {
+                tokio::spawn(accept(Arc::clone(&worker), listener, entrance))
+            })
             .collect();
         tokio::spawn(sweep(Arc::clone(&worker)));
 
