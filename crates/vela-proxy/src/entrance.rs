@@ -2,6 +2,7 @@ use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
 use hyper::{Response, StatusCode, Uri};
 
+use crate::acme::HttpChallenges;
 use crate::tls::Tls;
 
 /// What a listener does with requests before and after they are routed.
@@ -10,6 +11,7 @@ pub(crate) struct Entrance {
     /// Connections shake hands by it first.
     pub(crate) tls: Option<Tls>,
     pub(crate) redirect: Option<Redirect>,
+    pub(crate) challenges: Option<HttpChallenges>,
     /// The value of `Strict-Transport-Security`.
     pub(crate) hsts: Option<HeaderValue>,
 }
@@ -38,8 +40,14 @@ impl Entrance {
         target: &Uri,
         has_route: impl FnOnce() -> bool,
     ) -> Option<Response<Bytes>> {
-        let Redirect { tls, port } = self.redirect.as_ref()?;
         let target = target.path_and_query()?.as_str();
+        if let (Some(challenges), Some(token)) =
+            (&self.challenges, target.strip_prefix(ACME_CHALLENGES))
+        {
+            let text = challenges.find(token)?;
+            return has_route().then(|| Response::new(text));
+        }
+        let Redirect { tls, port } = self.redirect.as_ref()?;
         let stays = !target.starts_with('/') || target.starts_with(ACME_CHALLENGES);
         if stays || !tls.store().covers(host) || !has_route() {
             return None;
@@ -124,6 +132,32 @@ mod tests {
             location(&entrance, "a.test", "/", true),
             "https://a.test:8443/",
         );
+    }
+
+    #[test]
+    fn challenges_are_answered_for_hosts_that_are_ours() {
+        let challenges = HttpChallenges::default();
+        challenges.put("token", "token.thumbprint");
+        let entrance = Entrance {
+            challenges: Some(challenges.clone()),
+            redirect: Some(Redirect {
+                tls: tls(),
+                port: 443,
+            }),
+            ..Entrance::default()
+        };
+        let answer = |path: &str, routed: bool| {
+            let target = format!("{ACME_CHALLENGES}{path}").parse().unwrap();
+            let answer = entrance.answer("a.test", &target, || routed)?;
+            assert_eq!(answer.status(), 200);
+            Some(answer.into_body())
+        };
+        assert_eq!(answer("token", true).unwrap(), "token.thumbprint");
+        assert_eq!(answer("token", false), None);
+        // The app's own, maybe.
+        assert_eq!(answer("other", true), None);
+        challenges.remove("token");
+        assert_eq!(answer("token", true), None);
     }
 
     #[test]

@@ -83,13 +83,15 @@
 //!   until it has been sent the rest.
 //!
 //! - HTTPS is a [`Listener`] with a [`tls::Tls`], which chooses certificates by name from a store
-//!   that may change at any time, and by itself resumes sessions and limits handshakes.
+//!   that may change at any time, and by itself resumes sessions and limits handshakes. [`acme`]
+//!   fills that store.
 //!
 //! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
 //! implementation of [`Router`] or [`Park`] must pass.
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod acme;
 mod admission;
 mod client;
 mod client_io;

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
+use crate::acme::HttpChallenges;
 use crate::entrance::{Entrance, Redirect};
 use crate::tls::Tls;
 
@@ -54,6 +55,14 @@ impl Listener {
     #[must_use]
     pub fn redirecting(mut self, tls: Tls, port: u16) -> Listener {
         self.entrance.redirect = Some(Redirect { tls, port });
+        self
+    }
+
+    /// Answers certificate authorities that look for a challenge of these: for hosts that have a
+    /// route, before anything else is done with the request. What is no challenge of these goes on.
+    #[must_use]
+    pub fn answering(mut self, challenges: HttpChallenges) -> Listener {
+        self.entrance.challenges = Some(challenges);
         self
     }
 

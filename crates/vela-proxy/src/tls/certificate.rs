@@ -95,6 +95,12 @@ impl Certificate {
     pub fn covers(&self, host: &str) -> bool {
         self.details.names.iter().any(|name| name.covers(host))
     }
+
+    /// The certificate itself, without the rest of its chain, in DER.
+    pub(crate) fn own(&self) -> &CertificateDer<'static> {
+        // `from_der` has seen the first.
+        &self.key.cert[0]
+    }
 }
 
 /// Shows no key.

@@ -68,3 +68,6 @@ pub use server::{HandshakeError, Tls, TlsSettings};
 pub use stats::TlsStats;
 pub use status::{CertificateStatus, Origin};
 pub use store::CertificateStore;
+
+pub(crate) use files::with_causes;
+pub(crate) use provider::provider;

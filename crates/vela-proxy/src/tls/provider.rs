@@ -4,7 +4,7 @@ use rustls::crypto::CryptoProvider;
 
 /// The cryptography that all of the crate's TLS uses. Always named, so that it does not depend on
 /// what else a program links.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "aws-lc")]
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     #[cfg(not(feature = "aws-lc"))]
