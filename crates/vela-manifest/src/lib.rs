@@ -94,8 +94,8 @@ pub use manifest::Manifest;
 pub use problem::Problem;
 pub use resources::Resources;
 pub use server::{
-    AppsSection, BackupInclude, BackupSection, Destination, ProxySection, Schedule, ServerConfig,
-    TlsSection,
+    AppsSection, BackupInclude, BackupSection, CertificatePair, Destination, ProxySection,
+    Schedule, ServerConfig, TlsSection,
 };
 pub use services::{Nats, Postgres, Services};
 pub use stop_signal::StopSignal;

@@ -7,4 +7,4 @@ mod tls;
 
 pub use backup::{BackupInclude, BackupSection, Destination, Schedule};
 pub use config::{AppsSection, ProxySection, ServerConfig};
-pub use tls::TlsSection;
+pub use tls::{CertificatePair, TlsSection};
