@@ -198,8 +198,11 @@ impl Keeper {
         }
         let not_after = certificate.details().not_after;
         match self.advised() {
-            // An authority that would let it expire is not listened to.
-            Some(renewal_at) if renewal_at < not_after => renewal_at,
+            // An authority that would let it expire is not listened to, nor one that never has
+            // enough.
+            Some(renewal_at) if renewal_at < not_after => {
+                renewal_at.max(schedule::earliest(certificate.details()))
+            }
             _ => by_life(certificate),
         }
     }

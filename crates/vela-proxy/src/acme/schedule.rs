@@ -12,6 +12,14 @@ pub(super) fn renewal(of: &Details, chance: f64) -> SystemTime {
     of.not_before + life * 2 / 3 - life.mul_f64(chance / 30.0)
 }
 
+/// Before when no advice has it renewed: an authority whose advice is always over would be sent one
+/// order after the other.
+pub(super) fn earliest(of: &Details) -> SystemTime {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let life = of.not_after.duration_since(of.not_before);
+    of.not_before + DAY.min(life.unwrap_or_default() / 3)
+}
+
 /// A moment in the window in which the authority wants it renewed.
 pub(super) fn within(start: SystemTime, end: SystemTime, chance: f64) -> SystemTime {
     let length = end.duration_since(start).unwrap_or_default();
@@ -77,6 +85,8 @@ mod tests {
             details.not_after.duration_since(at).unwrap().as_secs() / 86_400
         };
         assert_eq!((left(0.0), left(1.0)), (30, 33));
+        let young = earliest(details).duration_since(details.not_before);
+        assert_eq!(young.unwrap().as_secs(), 86_400);
         let (start, end) = (details.not_before, details.not_after);
         assert_eq!(within(start, end, 0.0), start);
         assert_eq!(within(end, start, 1.0), end);

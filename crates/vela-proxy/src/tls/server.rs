@@ -217,6 +217,8 @@ fn server_config(
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::clone(resolver));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // All of them are strong; scanners want the server to choose.
+    config.ignore_client_order = true;
     config.ticketer = ticketer().map_err(|source| TlsError::Crypto { source })?;
     // Tickets need no memory here, and hold for any number of sessions.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -5,8 +5,10 @@
     reason = "what fails here fails the test, and says where"
 )]
 
+mod advice;
 mod crashes;
 mod failures;
+mod front;
 mod orders;
 mod pebble;
 mod world;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 pub(crate) struct Pebble {
@@ -107,6 +107,11 @@ impl Pebble {
         self.dir.path().join("ca.pem")
     }
 
+    /// Where its own certificate is, with its key.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// A hook that has the companion answer TXT queries, and notes what it was asked to do.
     pub(crate) fn dns_hook(&self) -> String {
         let url = format!("http://127.0.0.1:{}", self.ports.dns_management);
@@ -190,6 +195,9 @@ fn await_port(port: u16) {
 fn certificates(dir: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Another name than the other's, or it looks self-signed.
+    let name = "The authority of pebble itself";
+    params.distinguished_name.push(DnType::CommonName, name);
     let key = KeyPair::generate().unwrap();
     let authority = params.self_signed(&key).unwrap();
     let issuer = Issuer::new(params, key);
