@@ -150,6 +150,14 @@ impl AcmeError {
         }
     }
 
+    /// The name without which it would have worked.
+    pub(super) fn culprit(&self) -> Option<&str> {
+        match self {
+            AcmeError::NotVerified { name, .. } | AcmeError::NoChallenge { name } => Some(name),
+            _ => None,
+        }
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

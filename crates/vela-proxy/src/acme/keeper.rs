@@ -106,29 +106,79 @@ impl Keeper {
             self.say(current.as_ref(), state);
             return due_at;
         }
-        let courier = shared.courier.fresh();
-        let attempt = Attempt {
-            shared: &shared,
-            names: &names,
-            failures: failures.count,
-            replaces: current.clone().filter(|_| self.advised().is_some()),
-            courier,
+        let Ok(_permit) = shared.permits.acquire().await else {
+            return now + LOOK_AGAIN; // it is never closed
         };
-        let attempted = match shared.permits.acquire().await {
-            Ok(_permit) => attempt.run().await,
-            // It is never closed.
-            Err(_) => return now + LOOK_AGAIN,
-        };
-        match attempted {
-            Ok(certificate) => self.installed(&names, certificate),
-            Err(error) => self.failed(&names, current, &mut failures, &error),
+        let replaces = current.clone().filter(|_| self.advised().is_some());
+        match self.attempt(&names, failures.count, replaces).await {
+            Ok(certificate) => {
+                self.installed(&names, &certificate);
+                let renewal_at = by_life(&certificate);
+                self.say(Some(&certificate), CertifierState::Valid { renewal_at });
+                // To hear what the authority advises.
+                SystemTime::now()
+            }
+            Err(error) => {
+                let rest = self.rest(&names, &error, failures.count).await;
+                self.failed(&names, current.or(rest), &mut failures, &error)
+            }
         }
     }
 
-    fn installed(&mut self, names: &[DnsName], certificate: Certificate) -> SystemTime {
+    async fn attempt(
+        &self,
+        names: &[DnsName],
+        failures: u32,
+        replaces: Option<Certificate>,
+    ) -> Result<Certificate, AcmeError> {
+        let attempt = Attempt {
+            shared: &self.shared,
+            names,
+            failures,
+            replaces,
+            courier: self.shared.courier.fresh(),
+        };
+        attempt.run().await
+    }
+
+    /// A certificate without the names that cannot be verified: an alias that leads elsewhere must
+    /// not keep the others from having one, though it may cost nobody a good one.
+    async fn rest(
+        &mut self,
+        names: &[DnsName],
+        error: &AcmeError,
+        failures: u32,
+    ) -> Option<Certificate> {
+        let mut rest = names.to_vec();
+        let mut culprit = error.culprit().map(str::to_owned);
+        while let Some(name) = culprit {
+            let before = rest.len();
+            rest.retain(|one| one.as_str() != name);
+            if rest.is_empty() || rest.len() == before {
+                return None;
+            }
+            let now = SystemTime::now();
+            let current = self.shared.current(&rest);
+            if current
+                .as_ref()
+                .is_some_and(|one| !is_near_its_end(one, now))
+            {
+                return current;
+            }
+            match self.attempt(&rest, failures, None).await {
+                Ok(certificate) => {
+                    self.installed(&rest, &certificate);
+                    return Some(certificate);
+                }
+                Err(error) => culprit = error.culprit().map(str::to_owned),
+            }
+        }
+        None
+    }
+
+    fn installed(&mut self, names: &[DnsName], certificate: &Certificate) {
         let shared = &self.shared;
         let not_after = certificate.details().not_after;
-        let renewal_at = by_life(&certificate);
         shared.install(&names[0], certificate.clone());
         if let Err(error) = shared.disk.remove_failures(&names[0]) {
             tracing::warn!(error = %with_causes(&error), "an old failure stays on disk");
@@ -136,9 +186,6 @@ impl Keeper {
         tracing::info!(host = %names[0], names = names.len(), "has a new certificate");
         shared.tell(&AcmeEvent::CertificateInstalled { names, not_after });
         self.advice = None;
-        self.say(Some(&certificate), CertifierState::Valid { renewal_at });
-        // To hear what the authority advises.
-        SystemTime::now()
     }
 
     fn failed(
@@ -249,6 +296,13 @@ impl Keeper {
             status.state = state;
         });
     }
+}
+
+/// Half of the time for renewals has gone.
+fn is_near_its_end(certificate: &Certificate, now: SystemTime) -> bool {
+    let details = certificate.details();
+    let life = details.not_after.duration_since(details.not_before);
+    details.remaining(now) < life.unwrap_or_default() / 6
 }
 
 fn by_life(certificate: &Certificate) -> SystemTime {

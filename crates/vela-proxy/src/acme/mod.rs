@@ -49,7 +49,8 @@
 //! # What holds
 //!
 //! - All hosts of a route are in one certificate, and nothing else is ever asked for. Hosts that
-//!   have a static certificate are left out.
+//!   have a static certificate are left out. One that cannot be verified is left out too, until it
+//!   can be: the others do not wait for it.
 //! - The last good certificate serves for as long as it is valid, whatever fails.
 //! - Each step is on disk before the next one begins: the key before the order, the order before
 //!   its challenges, the certificate with its key as one file before it is served. After a crash

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use vela_proxy::acme::{AcmeSettings, CertifierState, Pace};
+use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState, Pace};
 
 use crate::pebble::Pebble;
 use crate::world::{Running, World};
@@ -30,22 +30,30 @@ async fn an_authority_that_is_down_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_leads_elsewhere_is_named_and_tried_again() {
+async fn a_name_that_leads_elsewhere_is_named_and_costs_the_others_nothing() {
     let world = World::start();
     world.pebble.mislead("www.shop.test", true);
     let running = world.run();
-    running.route("shop", &["shop.test", "www.shop.test"]).await;
-    let CertifierState::Failing { error, .. } = running.settled("shop").await.state else {
-        panic!("it cannot work")
+    let names = ["shop.test", "www.shop.test", "old.shop.test"];
+    running.route("shop", &names).await;
+    let failing = |now: &Running| now.happened("AttemptFailed") >= 2;
+    running.until("failures", failing).await;
+    let certified = &running.acme.status()[0];
+    let CertifierState::Failing { error, .. } = &certified.state else {
+        panic!("it cannot work: {certified:?}")
     };
     assert!(
         error.contains("could not verify www.shop.test: "),
         "{error}"
     );
+    assert!(certified.not_after.is_some());
+    assert_eq!(running.names("shop.test"), ["old.shop.test", "shop.test"]);
+    assert_eq!(running.happened("CertificateInstalled"), 1, "not each time");
+
     world.pebble.mislead("www.shop.test", false);
-    running
-        .until("a certificate", |now| now.store.covers("www.shop.test"))
-        .await;
+    let all = |now: &Running| now.store.covers("www.shop.test");
+    running.until("a certificate for all", all).await;
+    assert_eq!(running.names("shop.test").len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,17 +37,17 @@ async fn all_hosts_of_a_route_get_one_certificate_over_http() {
 
     // It is served, and clients are sent there now.
     let to = format!("127.0.0.1:{}", world.pebble.ports.https);
+    let roots = world.pebble.roots(world.state.path());
     let output = Command::new("openssl")
         .args(["s_client", "-servername", "www.shop.test", "-connect", &to])
+        .args(["-verify_hostname", "www.shop.test", "-CAfile"])
+        .arg(roots)
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        said.contains("issuer=CN = Pebble Intermediate CA"),
-        "{said}"
-    );
-    let to = format!("::127.0.0.1:{}", world.pebble.ports.http);
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    let to = format!(":80:127.0.0.1:{}", world.pebble.ports.http);
     let redirected = Command::new("curl")
         .args([
             "-sS",

@@ -112,6 +112,19 @@ impl Pebble {
         self.dir.path()
     }
 
+    /// Writes what it signs with into a file of this directory.
+    pub(crate) fn roots(&self, dir: &Path) -> PathBuf {
+        let url = format!("https://localhost:{}/roots/0", self.ports.management);
+        let file = dir.join("pebble-root.pem");
+        let done = Command::new("curl")
+            .args(["-sSfk", "-o"])
+            .arg(&file)
+            .arg(url)
+            .status();
+        assert!(done.unwrap().success());
+        file
+    }
+
     /// A hook that has the companion answer TXT queries, and notes what it was asked to do.
     pub(crate) fn dns_hook(&self) -> String {
         let url = format!("http://127.0.0.1:{}", self.ports.dns_management);
