@@ -86,8 +86,8 @@
 //!   that may change at any time, and by itself resumes sessions and limits handshakes. [`acme`]
 //!   fills that store.
 //!
-//! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
-//! implementation of [`Router`] or [`Park`] must pass.
+//! The feature `test-util` adds `test_util`: a router and a certifier in memory, and the tests that
+//! an implementation of [`Router`], [`Park`] or [`acme::Certifier`] must pass.
 #![forbid(unsafe_code)]
 
 mod accept;

@@ -188,3 +188,25 @@ impl fmt::Debug for Acme {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::{MemoryCertifier, check_certifier};
+
+    #[tokio::test]
+    async fn it_keeps_the_contract_even_if_nobody_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = AcmeSettings {
+            directory: "https://127.0.0.1:1/dir".to_owned(),
+            ..AcmeSettings::new(dir.path())
+        };
+        let store = Arc::new(CertificateStore::new().unwrap());
+        check_certifier(&Acme::open(settings, store).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn so_does_the_one_for_tests() {
+        check_certifier(&MemoryCertifier::new()).await;
+    }
+}

@@ -59,3 +59,28 @@ impl<R: Park> Park for CertifyingRouter<R> {
         Ok(replaced)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::{MemoryCertifier, MemoryRouter, check_park, check_router};
+
+    #[tokio::test]
+    async fn it_is_a_router_that_tells() {
+        let certifier = Arc::new(MemoryCertifier::new());
+        let make = || CertifyingRouter::new(MemoryRouter::new(), certifier.clone());
+        check_router(make).await;
+        let told = certifier.status();
+        let told: Vec<_> = told
+            .iter()
+            .map(|one| (one.id.as_str(), one.names[0].as_str()))
+            .collect();
+        // What the checks leave: neither what was removed nor what was refused.
+        assert_eq!(told, [("b", "b.test"), ("c", "a.test")]);
+
+        certifier.forget(&"b".into());
+        certifier.forget(&"c".into());
+        check_park(make).await;
+        assert!(certifier.status().is_empty(), "all removed");
+    }
+}

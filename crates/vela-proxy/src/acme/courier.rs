@@ -49,6 +49,7 @@ impl Courier {
             .with_safe_default_protocol_versions()
             .map_err(|source| AcmeError::Unreachable {
                 source: instant_acme::Error::Other(source.into()),
+                retry_after: None,
             })?
             .with_root_certificates(roots)
             .with_no_client_auth();

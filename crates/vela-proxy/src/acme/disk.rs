@@ -25,8 +25,8 @@ pub(super) struct Disk {
     root: PathBuf,
 }
 
-/// An order that has not ended yet.
-#[derive(Debug, Serialize, Deserialize)]
+/// An order that has not ended yet. Not to be shown: it holds a private key.
+#[derive(Serialize, Deserialize)]
 pub(super) struct PendingOrder {
     pub(super) directory: String,
     pub(super) names: Vec<String>,

@@ -32,6 +32,8 @@ pub enum AcmeError {
     Unreachable {
         /// Why not.
         source: instant_acme::Error,
+        /// When it is to be asked again, if it said so.
+        retry_after: Option<SystemTime>,
     },
     /// The authority refused.
     #[error("the certificate authority refuses")]
@@ -109,7 +111,10 @@ impl AcmeError {
                 retry_after,
             },
             instant_acme::Error::Timeout(_) => AcmeError::TooSlow,
-            source => AcmeError::Unreachable { source },
+            source => AcmeError::Unreachable {
+                source,
+                retry_after,
+            },
         }
     }
 
@@ -127,7 +132,9 @@ impl AcmeError {
     /// How long to wait at least, whatever the number of failures.
     pub(super) fn at_least(&self, now: SystemTime) -> Duration {
         const RATE_LIMITED: Duration = Duration::from_secs(3600);
-        let AcmeError::Refused { retry_after, .. } = self else {
+        let (AcmeError::Refused { retry_after, .. } | AcmeError::Unreachable { retry_after, .. }) =
+            self
+        else {
             return Duration::ZERO;
         };
         match (retry_after, self.problem()) {
@@ -151,9 +158,19 @@ impl AcmeError {
     }
 
     /// The name without which it would have worked.
-    pub(super) fn culprit(&self) -> Option<&str> {
+    pub(super) fn culprit(&self) -> Option<String> {
         match self {
-            AcmeError::NotVerified { name, .. } | AcmeError::NoChallenge { name } => Some(name),
+            AcmeError::NotVerified { name, .. } | AcmeError::NoChallenge { name } => {
+                Some(name.clone())
+            }
+            // One that it never signs for: `localhost`, say.
+            AcmeError::Refused {
+                source: instant_acme::Error::Api(problem),
+                ..
+            } => problem.subproblems.iter().find_map(|one| {
+                let identifier = one.identifier.as_ref()?;
+                Some(identifier.authorized(false).to_string())
+            }),
             _ => None,
         }
     }

@@ -150,7 +150,7 @@ impl Keeper {
         failures: u32,
     ) -> Option<Certificate> {
         let mut rest = names.to_vec();
-        let mut culprit = error.culprit().map(str::to_owned);
+        let mut culprit = error.culprit();
         while let Some(name) = culprit {
             let before = rest.len();
             rest.retain(|one| one.as_str() != name);
@@ -170,7 +170,7 @@ impl Keeper {
                     self.installed(&rest, &certificate);
                     return Some(certificate);
                 }
-                Err(error) => culprit = error.culprit().map(str::to_owned),
+                Err(error) => culprit = error.culprit(),
             }
         }
         None
@@ -282,6 +282,7 @@ impl Keeper {
             }
             Err(AcmeError::Unreachable {
                 source: instant_acme::Error::Unsupported(_),
+                ..
             }) => none(SELDOM),
             Err(error) => {
                 tracing::debug!(error = %with_causes(&error), "no advice on renewal");
