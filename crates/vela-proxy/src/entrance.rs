@@ -1,6 +1,4 @@
 use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
-use hyper::{Response, StatusCode, Uri};
 
 use crate::acme::HttpChallenges;
 use crate::tls::Tls;
@@ -13,7 +11,7 @@ pub(crate) struct Entrance {
     pub(crate) redirect: Option<Redirect>,
     pub(crate) challenges: Option<HttpChallenges>,
     /// The value of `Strict-Transport-Security`.
-    pub(crate) hsts: Option<HeaderValue>,
+    pub(crate) hsts: Option<String>,
 }
 
 /// To HTTPS.
@@ -22,6 +20,15 @@ pub(crate) struct Redirect {
     /// Hosts that it has no certificate for are served as they are.
     pub(crate) tls: Tls,
     pub(crate) port: u16,
+}
+
+/// The proxy's own answer to a request that goes to no upstream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// 200 with this text, for a certificate authority.
+    Challenge(Bytes),
+    /// 308 to this URL.
+    Redirect(String),
 }
 
 impl Entrance {
@@ -33,19 +40,19 @@ impl Entrance {
         }
     }
 
-    /// The answer to a request that goes to no upstream. The host is normalised.
+    /// The answer to a request, if it is not for an upstream. The host is normalised; the target is
+    /// the request's path and query, which have no characters that a header must not have.
     pub(crate) fn answer(
         &self,
         host: &str,
-        target: &Uri,
+        target: &str,
         has_route: impl FnOnce() -> bool,
-    ) -> Option<Response<Bytes>> {
-        let target = target.path_and_query()?.as_str();
+    ) -> Option<Answer> {
         if let (Some(challenges), Some(token)) =
             (&self.challenges, target.strip_prefix(ACME_CHALLENGES))
         {
             let text = challenges.find(token)?;
-            return has_route().then(|| Response::new(text));
+            return has_route().then_some(Answer::Challenge(text));
         }
         let Redirect { tls, port } = self.redirect.as_ref()?;
         let stays = !target.starts_with('/') || target.starts_with(ACME_CHALLENGES);
@@ -56,21 +63,16 @@ impl Entrance {
             443 => String::new(),
             port => format!(":{port}"),
         };
-        let location = HeaderValue::try_from(format!("https://{host}{port}{target}")).ok()?;
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-        response.headers_mut().insert(LOCATION, location);
-        Some(response)
+        Some(Answer::Redirect(format!("https://{host}{port}{target}")))
     }
 
-    /// Completes the headers of a response for a normalised host.
-    pub(crate) fn complete(&self, host: &str, headers: &mut HeaderMap) {
+    /// The value of `Strict-Transport-Security` in responses for a normalised host that have none
+    /// of their own.
+    pub(crate) fn hsts(&self, host: &str) -> Option<&str> {
         let (Some(tls), Some(value)) = (&self.tls, &self.hsts) else {
-            return;
+            return None;
         };
-        if !headers.contains_key(STRICT_TRANSPORT_SECURITY) && tls.store().covers(host) {
-            headers.insert(STRICT_TRANSPORT_SECURITY, value.clone());
-        }
+        tls.store().covers(host).then_some(value)
     }
 }
 
@@ -101,23 +103,14 @@ mod tests {
             }),
             ..Entrance::default()
         };
-        let location = |entrance: &Entrance, host: &str, target: &str, routed: bool| {
-            let target = target.parse().unwrap();
-            let response = entrance.answer(host, &target, || routed)?;
-            assert_eq!(response.status(), 308);
-            Some(response.headers()[LOCATION].to_str().unwrap().to_owned())
+        let location = |entrance: &Entrance, host: &str, target: &str, routed: bool| match entrance
+            .answer(host, target, || routed)?
+        {
+            Answer::Redirect(location) => Some(location),
+            Answer::Challenge(_) => panic!("there are none"),
         };
-        let is = |location: Option<String>, expected: &str| {
-            assert_eq!(location.as_deref(), Some(expected));
-        };
-        is(
-            location(&entrance, "a.test", "/x/y?z=1&w", true),
-            "https://a.test/x/y?z=1&w",
-        );
-        is(
-            location(&entrance, "a.test", "http://a.test:80/x", true),
-            "https://a.test/x",
-        );
+        let found = location(&entrance, "a.test", "/x/y?z=1&w", true);
+        assert_eq!(found.as_deref(), Some("https://a.test/x/y?z=1&w"));
         for (host, target, routed) in [
             ("a.test", "/", false),
             ("b.test", "/", true),
@@ -128,10 +121,8 @@ mod tests {
             assert_eq!(location(&entrance, host, target, routed), None);
         }
         entrance.redirect.as_mut().unwrap().port = 8443;
-        is(
-            location(&entrance, "a.test", "/", true),
-            "https://a.test:8443/",
-        );
+        let found = location(&entrance, "a.test", "/", true);
+        assert_eq!(found.as_deref(), Some("https://a.test:8443/"));
     }
 
     #[test]
@@ -147,12 +138,10 @@ mod tests {
             ..Entrance::default()
         };
         let answer = |path: &str, routed: bool| {
-            let target = format!("{ACME_CHALLENGES}{path}").parse().unwrap();
-            let answer = entrance.answer("a.test", &target, || routed)?;
-            assert_eq!(answer.status(), 200);
-            Some(answer.into_body())
+            entrance.answer("a.test", &format!("{ACME_CHALLENGES}{path}"), || routed)
         };
-        assert_eq!(answer("token", true).unwrap(), "token.thumbprint");
+        let text = Bytes::from_static(b"token.thumbprint");
+        assert_eq!(answer("token", true), Some(Answer::Challenge(text)));
         assert_eq!(answer("token", false), None);
         // The app's own, maybe.
         assert_eq!(answer("other", true), None);
@@ -161,21 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn hsts_is_for_certified_hosts_and_the_apps_own_stays() {
-        let entrance = Entrance {
+    fn hsts_is_for_certified_hosts() {
+        let mut entrance = Entrance {
             tls: Some(tls()),
-            hsts: Some(HeaderValue::from_static("max-age=60")),
+            hsts: Some("max-age=60".to_owned()),
             ..Entrance::default()
         };
-        let completed = |host: &str, own: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            headers
-                .extend(own.map(|own| (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(own))));
-            entrance.complete(host, &mut headers);
-            headers.remove(STRICT_TRANSPORT_SECURITY)
-        };
-        assert_eq!(completed("a.test", None).unwrap(), "max-age=60");
-        assert_eq!(completed("a.test", Some("max-age=0")).unwrap(), "max-age=0");
-        assert_eq!(completed("b.test", None), None);
+        assert_eq!(entrance.hsts("a.test"), Some("max-age=60"));
+        assert_eq!(entrance.hsts("b.test"), None);
+        entrance.tls = None;
+        assert_eq!(entrance.hsts("a.test"), None, "browsers would ignore it");
     }
 }

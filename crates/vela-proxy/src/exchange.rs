@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use tokio::time::{Instant, sleep};
 
 use crate::admission::Admission;
 use crate::client::{Client, Ongoing};
+use crate::entrance::Answer;
 use crate::failure::Failure;
 use crate::generation::Generation;
 use crate::headers::{self, Sender};
@@ -60,8 +61,10 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
     let host = host.ok_or(Failure::Refused(Refusal::InvalidHost))?;
 
     let has_route = || worker.routes.find(&host).is_some();
-    if let Some(answer) = client.entrance.answer(&host, request.uri(), has_route) {
-        return Ok(Reply::Response(answer.map(ResponseBody::page)));
+    let target = request.uri().path_and_query();
+    let target = target.map_or("", |target| target.as_str());
+    if let Some(answer) = client.entrance.answer(&host, target, has_route) {
+        return Ok(Reply::Response(own(answer)));
     }
     let mut admission = Admission::default();
     let mut generation = admission.enter(worker, &host).await?;
@@ -86,7 +89,7 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
                 };
                 let mut reply = reply(response, upgrade, lease, client)?;
                 if let Reply::Response(response) = &mut reply {
-                    client.entrance.complete(&host, response.headers_mut());
+                    add_hsts(client.entrance.hsts(&host), response.headers_mut());
                 }
                 return Ok(reply);
             }
@@ -105,6 +108,29 @@ async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Re
             }
             Err(Unanswered::Failed(failure)) => return Err(failure),
         }
+    }
+}
+
+/// What is answered before routing.
+fn own(answer: Answer) -> Response<ResponseBody> {
+    match answer {
+        Answer::Challenge(text) => Response::new(ResponseBody::page(text)),
+        Answer::Redirect(location) => {
+            let mut response = Response::new(ResponseBody::page(""));
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            // Made of a host and a target that are sound.
+            if let Ok(location) = HeaderValue::try_from(location) {
+                response.headers_mut().insert(LOCATION, location);
+            }
+            response
+        }
+    }
+}
+
+/// The app's own such header goes before it.
+fn add_hsts(hsts: Option<&str>, headers: &mut HeaderMap) {
+    if let Some(value) = hsts.and_then(|value| HeaderValue::try_from(value).ok()) {
+        headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(value);
     }
 }
 

@@ -1,8 +1,6 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
-
 use crate::acme::HttpChallenges;
 use crate::entrance::{Entrance, Redirect};
 use crate::tls::Tls;
@@ -71,8 +69,7 @@ impl Listener {
     /// back before the time is over. For an HTTPS listener: browsers ignore it elsewhere.
     #[must_use]
     pub fn with_hsts(mut self, max_age: Duration) -> Listener {
-        let value = format!("max-age={}", max_age.as_secs());
-        self.entrance.hsts = HeaderValue::try_from(value).ok();
+        self.entrance.hsts = Some(format!("max-age={}", max_age.as_secs()));
         self
     }
 }

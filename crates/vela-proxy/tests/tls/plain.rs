@@ -47,6 +47,12 @@ async fn hsts_is_sent_where_it_can_be_kept() {
         head.contains("strict-transport-security: max-age=3600\r\n"),
         "{head}"
     );
+    let own = text(&world.curl(&["--include", "https://a.test/own-hsts"]).await);
+    assert!(
+        own.contains("strict-transport-security: max-age=1\r\n"),
+        "{own}"
+    );
+    assert!(!own.contains("max-age=3600"), "{own}");
     for options in [&["--insecure", "https://b.test/"][..], &["http://b.test/"]] {
         let head = world.curl(&[&["--include"], options].concat()).await;
         assert!(!text(&head).contains("strict-transport"));

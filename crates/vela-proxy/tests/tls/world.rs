@@ -241,7 +241,11 @@ fn respond(mut socket: TcpStream) {
         true => "x".repeat(LARGE),
         false => format!("{head}body: {received}\n"),
     };
-    let status = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
+    let hsts = match head.starts_with("GET /own-hsts ") {
+        true => "strict-transport-security: max-age=1\r\n",
+        false => "",
+    };
+    let status = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{hsts}content-length:");
     // The client may have gone.
     write!(socket, "{status} {}\r\n\r\n{body}", body.len()).ok();
 }
