@@ -121,3 +121,20 @@ async fn an_authority_that_nobody_knows_is_not_trusted() {
     assert!(error.contains("certificate"), "{error}");
     assert_eq!(world.pebble.logged("GET /dir"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_fails_says_why() {
+    let world = World::start();
+    let settings = AcmeSettings {
+        dns_hook: Some("echo first >&2; echo no such zone >&2; exit 7".to_owned()),
+        ..world.settings()
+    };
+    let running = world.run_with(settings, true);
+    let names = ["*.shop.test".parse().unwrap()];
+    running.acme.want_names(&"shop".into(), &names);
+    let CertifierState::Failing { error, .. } = running.settled("shop").await.state else {
+        panic!("it cannot work")
+    };
+    let expected = "`dns_hook` failed for _acme-challenge.shop.test: exit status: 7: no such zone";
+    assert_eq!(error, expected);
+}

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use rcgen::{CertificateParams, KeyPair};
 use vela_proxy::Router;
-use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState};
+use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState, ExternalAccount};
 use vela_proxy::tls::{Certificate, Origin};
 
 use crate::pebble::Pebble;
@@ -223,4 +223,30 @@ async fn what_is_given_as_files_is_not_ordered() {
     running.obtained("shop").await;
     assert_eq!(running.names("www.shop.test"), ["www.shop.test"]);
     assert_eq!(running.happened("OrderPlaced"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_may_know_its_customers_otherwise() {
+    const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let world = World::with(Pebble::for_customers(KEY));
+    let stranger = world.run();
+    stranger.route("shop", &["shop.test"]).await;
+    let CertifierState::Failing { error, .. } = stranger.settled("shop").await.state else {
+        panic!("a stranger is served")
+    };
+    assert!(error.contains("externalAccountRequired"), "{error}");
+    stranger.stop().await;
+    std::fs::remove_dir_all(world.state.path().join("failures")).unwrap();
+
+    let settings = AcmeSettings {
+        external_account: Some(ExternalAccount {
+            kid: "kid-1".to_owned(),
+            key: KEY.to_owned().into(),
+        }),
+        ..world.settings()
+    };
+    assert!(!format!("{settings:?}").contains(KEY));
+    let customer = world.run_with(settings, true);
+    customer.route("shop", &["shop.test"]).await;
+    customer.obtained("shop").await;
 }

@@ -35,6 +35,17 @@ impl Pebble {
 
     /// Its certificates are valid for that many seconds.
     pub(crate) fn issuing_for(seconds: u64) -> Pebble {
+        Pebble::with(&format!(r#""certificateValidityPeriod": {seconds}"#))
+    }
+
+    /// Only customers get an account: `kid-1`, by a key that is given in base64url.
+    pub(crate) fn for_customers(key: &str) -> Pebble {
+        Pebble::with(&format!(
+            r#""externalAccountBindingRequired": true, "externalAccountMACKeys": {{"kid-1": "{key}"}}"#
+        ))
+    }
+
+    fn with(more: &str) -> Pebble {
         let dir = tempfile::tempdir().unwrap();
         let ports = Ports::choose();
         certificates(dir.path());
@@ -42,7 +53,7 @@ impl Pebble {
             r#"{{"pebble": {{
                 "listenAddress": "127.0.0.1:{}", "managementListenAddress": "127.0.0.1:{}",
                 "certificate": "{2}/cert.pem", "privateKey": "{2}/key.pem",
-                "httpPort": {3}, "tlsPort": {4}, "certificateValidityPeriod": {seconds}
+                "httpPort": {3}, "tlsPort": {4}, {more}
             }}}}"#,
             ports.acme,
             ports.management,
