@@ -2,10 +2,13 @@
 
 # Headers for the SSH library, and what a build needs.
 BUILD_PACKAGES = gcc pkg-config libssl-dev
-# The servers that the tests run for real.
-TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git pebble openssl curl
+# The servers that the tests run for real, and the tools that they build with.
+TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git \
+	pebble openssl curl mix:elixir node:nodejs npm:npm
+# The proxies that are measured, and what measures them.
+BENCH_PACKAGES = nginx-light haproxy caddy wrk
 
-.PHONY: demo test lint doc bench build install-build install-test
+.PHONY: demo test lint doc bench bench-proxy bench-services build install-build install-test install-bench
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -30,8 +33,20 @@ doc:
 bench: install-test
 	cargo run --release --package vela-bench --bin deploy
 
+# The data plane beside nginx, HAProxy and Caddy. Wants an idle machine.
+bench-proxy: install-bench
+	cargo run --release --package vela-bench --bin proxy
+
+# What an app's Postgres and NATS cost a deploy, side by side with the servers' own tools.
+bench-services: install-test
+	cargo build --release --package vela-cli --package vela-bench
+	cargo run --release --package vela-bench --bin services
+
 install-build:
 	@./scripts/install $(BUILD_PACKAGES)
 
 install-test:
 	@./scripts/install $(TEST_PACKAGES)
+
+install-bench:
+	@./scripts/install $(BUILD_PACKAGES) $(BENCH_PACKAGES)

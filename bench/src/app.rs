@@ -31,17 +31,27 @@ impl App {
             state ^= state << 17;
             bytes.extend_from_slice(&state.to_le_bytes());
         }
-        App::write(dir, "bench", &bytes)
+        App::write(dir, "bench", &bytes, "")
+    }
+
+    /// The app that answers, with these services.
+    pub fn with_services(
+        dir: &Path,
+        name: &'static str,
+        program: &Path,
+        services: &str,
+    ) -> Result<App> {
+        App::write(dir, name, &fs::read(program)?, services)
     }
 
     /// The app that notes the time in its data directory, and exits.
     pub fn that_exits(dir: &Path) -> Result<App> {
         let script = "#!/bin/sh\ndate +%s%N > \"$VELA_DATA_DIR/exit.new\"\n\
                       mv \"$VELA_DATA_DIR/exit.new\" \"$VELA_DATA_DIR/exit\"\nexit 1\n";
-        App::write(dir, "exits", script.as_bytes())
+        App::write(dir, "exits", script.as_bytes(), "")
     }
 
-    fn write(dir: &Path, name: &'static str, program: &[u8]) -> Result<App> {
+    fn write(dir: &Path, name: &'static str, program: &[u8], services: &str) -> Result<App> {
         let dir = dir.join(name);
         fs::create_dir(&dir)?;
         let artifact = dir.join(name);
@@ -53,7 +63,7 @@ impl App {
         };
         let manifest = dir.join("Vela.toml");
         let text = format!(
-            "[app]\nname = \"{name}\"\ndomain = \"{host}\"\n\n[deploy]\nhealth = \"/\"\ndrain = 1\n"
+            "[app]\nname = \"{name}\"\ndomain = \"{host}\"\n\n[deploy]\nhealth = \"/\"\ndrain = 1\n\n{services}"
         );
         fs::write(&manifest, text)?;
         Ok(App {

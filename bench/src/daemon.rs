@@ -100,6 +100,18 @@ impl Daemon {
         Operation::watch(command)
     }
 
+    /// `vela remove --purge`: the app, and whatever its services hold for it.
+    pub fn purge(&self, app: &App) -> Result<()> {
+        let status = Command::new(&self.vela)
+            .args(["remove", app.name, "--purge", "--yes", "--quiet"])
+            .args(["--server", &self.local_address()])
+            .status()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("vela remove: {status}").into()),
+        }
+    }
+
     /// Where the app keeps its data.
     pub fn app_data(&self, app: &App) -> PathBuf {
         self.dir.join("data/apps").join(app.name).join("data")

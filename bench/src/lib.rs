@@ -3,16 +3,26 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod backend;
+mod contender;
 mod daemon;
 mod first_answer;
+mod load;
 mod operation;
+mod own_tools;
+mod process_tree;
 mod samples;
 mod ssh_server;
 
 pub use app::{App, direct_start};
+pub use backend::serve as serve_backend;
+pub use contender::{Contender, Kind, free_address, wait_for};
 pub use daemon::{Daemon, HOST};
 pub use first_answer::first_answer;
+pub use load::{Load, Seen, Wrk};
 pub use operation::{Operation, Terminal};
+pub use own_tools::{nats_by_hand, postgres_by_hand};
+pub use process_tree::ProcessTree;
 pub use samples::{Samples, table};
 pub use ssh_server::SshServer;
 

@@ -1,6 +1,6 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ pub struct Operation {
     pub began: Instant,
     /// When the client was told that traffic was switched.
     pub switched: Option<Instant>,
+    /// How long the services took, by the daemon's clock.
+    pub provisioned: Option<Duration>,
     /// The last event.
     pub terminal: Terminal,
     /// When the client had ended.
@@ -41,12 +43,16 @@ impl Operation {
             .spawn()?;
         let stdout = child.stdout.take().ok_or("no stdout")?;
         let mut switched = None;
+        let mut provisioned = None;
         let mut terminal = None;
         for line in BufReader::new(stdout).lines() {
             let event: Value = serde_json::from_str(&line?)?;
             match event["kind"].as_str() {
                 Some("step_finished") if event["step"] == "switch" => {
                     switched = Some(Instant::now());
+                }
+                Some("step_finished") if event["step"] == "provision" => {
+                    provisioned = event["ms"].as_u64().map(Duration::from_millis);
                 }
                 Some(kind @ ("succeeded" | "failed" | "cancelled")) => {
                     terminal = Some(Terminal {
@@ -65,6 +71,7 @@ impl Operation {
         Ok(Operation {
             began,
             switched,
+            provisioned,
             terminal,
             ended: Instant::now(),
             status: output.status,

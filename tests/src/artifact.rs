@@ -28,7 +28,8 @@ impl Artifact {
         Artifact::of(app, &manifest, &Release::script(&manifest, script))
     }
 
-    fn of(app: &str, manifest: &str, release: &Release) -> Artifact {
+    /// A release with its manifest.
+    pub fn of(app: &str, manifest: &str, release: &Release) -> Artifact {
         let archive = tempfile::NamedTempFile::new().unwrap();
         let out = File::create(archive.path()).unwrap();
         let packed = pack(&release.files(), out, &mut |_| {}).unwrap();
@@ -48,6 +49,7 @@ impl Artifact {
         let request = DeployRequest {
             deploy: Uuid::new_v4(),
             upload,
+            build: false,
             size: self.packed.size,
             sha256: self.packed.sha256.to_string(),
             manifest: self.manifest.clone(),

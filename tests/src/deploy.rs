@@ -3,9 +3,12 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
 use tokio::time::timeout;
+use uuid::Uuid;
 use vela_cli::demo::load::LoadHandle;
 use vela_control::EventStream;
-use vela_protocol::{Envelope, Event, Step};
+use vela_protocol::{Envelope, Event, RollbackRequest, Step};
+
+use crate::World;
 
 /// No step of a test's deploys is silent for longer.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -22,6 +25,17 @@ impl Deploy {
             events,
             seen: Vec::new(),
         }
+    }
+
+    /// Begins to go back to the release before the current one.
+    pub async fn roll_back(world: &World, app: &str) -> Deploy {
+        let request = RollbackRequest {
+            deploy: Uuid::new_v4(),
+            to: None,
+            hooks: false,
+            client: None,
+        };
+        Deploy::new(world.client().rollback(app, &request).await.unwrap())
     }
 
     /// The events so far.

@@ -12,13 +12,18 @@ pub async fn get(addr: SocketAddr, host: &str, path: &str) -> (u16, String) {
 
 /// The same; fails when there is no whole answer within 20 seconds.
 pub async fn try_get(addr: SocketAddr, host: &str, path: &str) -> io::Result<(u16, String)> {
-    tokio::time::timeout(Duration::from_secs(20), ask(addr, host, path)).await?
+    tokio::time::timeout(Duration::from_secs(20), ask(addr, host, "GET", path)).await?
 }
 
-async fn ask(addr: SocketAddr, host: &str, path: &str) -> io::Result<(u16, String)> {
+/// The same for a POST without a body.
+pub async fn try_post(addr: SocketAddr, host: &str, path: &str) -> io::Result<(u16, String)> {
+    tokio::time::timeout(Duration::from_secs(20), ask(addr, host, "POST", path)).await?
+}
+
+async fn ask(addr: SocketAddr, host: &str, method: &str, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(addr).await?;
     // HTTP/1.0, so that the body comes as it is.
-    let request = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;

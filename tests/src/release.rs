@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The manifest that most tests begin with.
 pub const MANIFEST: &str = r#"[app]
@@ -42,6 +43,20 @@ impl Release {
         release
     }
 
+    /// A release of the files of a directory.
+    pub fn of_directory(manifest: &str, dir: &Path) -> Release {
+        let release = Release {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([dir, &release.files()])
+            .status();
+        assert!(copied.unwrap().success());
+        release.set_manifest(manifest);
+        release
+    }
+
     /// Replaces the manifest.
     pub fn set_manifest(&self, manifest: &str) {
         std::fs::write(self.manifest(), manifest).unwrap();
@@ -50,6 +65,11 @@ impl Release {
     /// Adds or replaces a file of the release.
     pub fn write(&self, name: &str, contents: &str) {
         std::fs::write(self.files().join(name), contents).unwrap();
+    }
+
+    /// Commits all of it, the manifest too, as the source of a remote build.
+    pub fn commit(&self) {
+        crate::commit_all(self.dir.path());
     }
 
     /// Where the release's files are.

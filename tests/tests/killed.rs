@@ -11,7 +11,14 @@ use vela_deploy::failpoint::{Moment, Serves, serves_after};
 use vela_protocol::{Outcome, Step};
 use vela_tests::{Options, Release, World, get, processes_of};
 
-fn manifest(strategy: &str) -> String {
+fn manifest(strategy: &str, step: Step) -> String {
+    // Where the step is about services, with one that is quick to have.
+    let more = match step {
+        Step::Provision => "[services.nats]",
+        // What the build makes is the release that other steps are given.
+        Step::Build => "[build]\nremote = true\ncommand = \"echo building\"\noutput = \"release\"",
+        _ => "",
+    };
     format!(
         r#"[app]
 name = "shop"
@@ -25,6 +32,7 @@ stop_timeout = 2
 pre_start = "echo before"
 pre_switch = "true"
 post_deploy = "echo $VELA_RELEASE >> $VELA_DATA_DIR/post_deploy"
+{more}
 "#
     )
 }
@@ -58,7 +66,7 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
     let at = format!("{strategy} {step}:{}", moment.as_str());
     let expected = serves_after(step, moment, strategy == "sequential");
     let mut world = World::with(Options::default()).await;
-    let release = Release::demo_app(&manifest(strategy), "");
+    let release = Release::demo_app(&manifest(strategy, step), "");
     world.deploy(&release).await.expect(0);
     let old = world.current("shop").unwrap();
     let old_pid = world.status("shop").await.pid.unwrap();
@@ -77,12 +85,11 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
     assert_eq!(world.status("shop").await.pid, Some(old_pid), "{at}");
 
     let mut deploy = world.command();
-    deploy.args([
-        "deploy",
-        "-m",
-        release.manifest().to_str().unwrap(),
-        release.files().to_str().unwrap(),
-    ]);
+    deploy.args(["deploy", "-m"]).arg(release.manifest());
+    match step {
+        Step::Build => release.commit(),
+        _ => drop(deploy.arg(release.files())),
+    }
     let deploy = tokio::spawn(deploy.output());
     assert_eq!(
         world.daemon_ended().await,
@@ -164,7 +171,8 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
     let instances = run
         .filter(|entry| entry.as_ref().unwrap().path().is_dir())
         .count();
-    assert_eq!(instances, 1, "{at}: directories of instances");
+    let servers = usize::from(step == Step::Provision);
+    assert_eq!(instances, 1 + servers, "{at}: directories of instances");
     assert_eq!(
         std::fs::read_dir(world.data_dir().join("staging"))
             .unwrap()

@@ -118,7 +118,7 @@ async fn fifty_deploys_in_a_row_fail_no_request_and_leak_nothing() {
     assert_eq!(releases.last(), Some(&release));
     assert_eq!(world.names("shop", "meta"), releases);
     assert_eq!(world.names("shop", "history").len(), 5 + DEPLOYS + 1);
-    assert_eq!(world.names("shop", "logs"), ["web.log"]);
+    assert_eq!(world.names("shop", "logs"), ["hooks", "web.log"]);
     let staging = std::fs::read_dir(world.data_dir().join("staging")).unwrap();
     assert_eq!(staging.count(), 0);
 }

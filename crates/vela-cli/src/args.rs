@@ -91,6 +91,9 @@ pub(crate) enum Command {
     /// Manage an app's secrets
     #[command(subcommand)]
     Secret(Secret),
+    /// See the services that apps share: databases, message servers
+    #[command(subcommand)]
+    Services(Services),
     #[cfg(target_os = "linux")]
     /// Install the daemon on this machine
     Setup(Setup),
@@ -136,8 +139,12 @@ pub(crate) struct Init {
 
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
-    /// A program, or a directory that holds it [default: target/release/<binary>]
+    /// A program, or a directory that holds it [default: what the server builds of the committed source, with
+    /// `[build] remote = true`; else target/release/<binary>]
     pub(crate) artifact: Option<PathBuf>,
+    /// The commit that a remote build builds: a branch, a tag, an id [default: HEAD]
+    #[arg(long = "ref", env = "VELA_REF", value_name = "REF", hide_env = true)]
+    pub(crate) reference: Option<String>,
     /// A note, shown by `vela releases`
     #[arg(long, env = "VELA_MESSAGE", value_name = "TEXT", hide_env = true)]
     pub(crate) message: Option<String>,
@@ -150,16 +157,17 @@ pub(crate) struct Logs {
     /// Go on with new lines
     #[arg(short, long, env = "VELA_FOLLOW", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, hide_env = true)]
     pub(crate) follow: bool,
-    /// How many of the last lines
-    #[arg(
-        short = 'n',
-        long,
-        env = "VELA_LINES",
-        default_value_t = 100,
-        hide_env = true
-    )]
-    pub(crate) lines: usize,
+    /// How many of the last lines [default: 100; all of a build's]
+    #[arg(short = 'n', long, env = "VELA_LINES", hide_env = true)]
+    pub(crate) lines: Option<usize>,
+    /// What the build of a release on the server wrote [default: the last build, also if it failed]
+    #[arg(long, env = "VELA_BUILD", value_name = "RELEASE", num_args = 0..=1, require_equals = true,
+          default_missing_value = LAST_BUILD, conflicts_with = "follow", hide_env = true)]
+    pub(crate) build: Option<String>,
 }
+
+/// What stands for the last build's release.
+pub(crate) const LAST_BUILD: &str = "last";
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
@@ -234,6 +242,73 @@ pub(crate) enum Secret {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Services {
+    /// List the servers, and which apps have something in them
+    List,
+    /// Show the variables that an app's services give it
+    Show {
+        #[command(flatten)]
+        app: App,
+        /// Show passwords too
+        #[arg(long, env = "VELA_REVEAL", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, hide_env = true)]
+        reveal: bool,
+    },
+    /// Show what a server wrote
+    Logs(ServiceLogs),
+    /// Open a console of an app's service, with the app's own credentials
+    Console(Console),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceLogs {
+    /// The server, as `vela services list` names it, or its kind
+    #[arg(value_name = "SERVER")]
+    pub(crate) service: String,
+    /// Go on with new lines
+    #[arg(short, long, env = "VELA_FOLLOW", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, hide_env = true)]
+    pub(crate) follow: bool,
+    /// How many of the last lines
+    #[arg(
+        short = 'n',
+        long,
+        env = "VELA_LINES",
+        default_value_t = 100,
+        hide_env = true
+    )]
+    pub(crate) lines: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Console {
+    /// The kind of service
+    #[arg(value_enum)]
+    pub(crate) kind: ConsoleKind,
+    #[command(flatten)]
+    pub(crate) app: App,
+    /// One of the app's databases [default: the first]
+    #[arg(
+        short,
+        long,
+        env = "VELA_DATABASE",
+        value_name = "NAME",
+        hide_env = true
+    )]
+    pub(crate) database: Option<String>,
+    /// What `psql`, or the `nats` command, is given
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// The kinds of service that have a console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ConsoleKind {
+    /// `psql`
+    Postgres,
+    /// Publish, subscribe and ask; or, with ARGS, the `nats` command
+    Nats,
+}
+
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
 pub(crate) struct Setup {
@@ -303,6 +378,20 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn every_command_of_services_is_understood() {
+        for words in [
+            "vela services list",
+            "vela -s local services show shop --reveal",
+            "vela services logs postgres-15 -f -n 5",
+            "vela services console nats",
+            "vela services console postgres shop -d audit -- -c select",
+        ] {
+            let cli = Cli::try_parse_from(words.split(' '));
+            cli.unwrap_or_else(|error| panic!("{words}: {error}"));
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Stop(args) => block_on(context, commands::stop::run(context, args))?,
         Command::Remove(args) => block_on(context, commands::remove::run(context, args))?,
         Command::Secret(args) => block_on(context, commands::secret::run(context, args))?,
+        Command::Services(args) => block_on(context, commands::services::run(context, args))?,
         #[cfg(target_os = "linux")]
         Command::Setup(args) => setup::run(context, args)?,
         #[cfg(target_os = "linux")]

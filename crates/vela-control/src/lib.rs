@@ -58,7 +58,11 @@
 //! | `DELETE /v1/apps/<app>?purge=<bool>` | nothing |
 //! | `GET /v1/apps/<app>/releases`, `history` | a list, newest first |
 //! | `GET /v1/apps/<app>/logs?lines=<n>&follow=<bool>` | a line for each line |
+//! | `GET /v1/apps/<app>/build-log?release=<id>&lines=<n>` | a line for each line of a build, the last one without an id |
 //! | `GET`, `PATCH /v1/apps/<app>/secrets` | `SecretNames` |
+//! | `GET /v1/apps/<app>/services` | `ServiceCredentials` |
+//! | `GET /v1/services` | a list of `ServiceStatus` |
+//! | `GET /v1/services/<server>/logs?lines=<n>&follow=<bool>` | a line for each line |
 //!
 //! All bodies are JSON in the words of `vela-protocol`, and every error is an `ApiError`, so that
 //! `curl --unix-socket /run/vela/vela.sock http://vela/v1/apps` is pleasant.

@@ -85,6 +85,7 @@ async fn upload(
     Ok(DeployRequest {
         deploy: Uuid::new_v4(),
         upload,
+        build: false,
         size: packed.size,
         sha256: packed.sha256.to_string(),
         manifest: MANIFEST.to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use vela_manifest::{AppName, Manifest, Strategy};
+use vela_manifest::{AppName, Manifest, Strategy, Template, Variable};
 use vela_protocol::{DeployRequest, Event, InProgress, Operation as Kind, Who};
 use vela_release::{Artifact, ReleaseId, Releases};
 
@@ -50,6 +50,7 @@ impl Engine {
                 size: request.size,
                 sha256,
             },
+            build: request.build,
             git: request.git.clone(),
             message: request.message.clone(),
         };
@@ -129,7 +130,7 @@ impl Engine {
         .await
     }
 
-    /// A secret that `[env]` or a service's URL refer to must be set before anything starts.
+    /// A secret that `[env]`, a service's URL or a build refer to must be set before anything starts.
     fn require_secrets(&self, name: &AppName, request: &Request) -> Result<(), EngineError> {
         let values = self.secrets(name).read(request.secrets)?;
         let manifest = &request.manifest;
@@ -143,17 +144,26 @@ impl Engine {
             .iter()
             .filter_map(|postgres| postgres.url.as_ref());
         let urls = url.map(|template| ("services.postgres.url", template));
+        let require = |variable: &str, template: &Template| {
+            let mut secrets = template.variables().filter_map(|wanted| match wanted {
+                Variable::Secret(secret) => Some(secret),
+                _ => None,
+            });
+            match secrets.find(|secret| !values.contains_key(*secret)) {
+                None => Ok(()),
+                Some(secret) => Err(EngineError::UnsetSecret {
+                    variable: variable.to_owned(),
+                    secret: secret.clone(),
+                    app: name.to_string(),
+                }),
+            }
+        };
         for (variable, template) in env.chain(urls) {
-            for wanted in template.variables() {
-                if let vela_manifest::Variable::Secret(secret) = wanted
-                    && !values.contains_key(secret)
-                {
-                    return Err(EngineError::UnsetSecret {
-                        variable: variable.to_owned(),
-                        secret: secret.clone(),
-                        app: name.to_string(),
-                    });
-                }
+            require(variable, template)?;
+        }
+        if let (What::Deploy { build: true, .. }, Some(build)) = (&request.what, &manifest.build) {
+            for (variable, template) in &build.env {
+                require(&format!("build.env.{variable}"), template)?;
             }
         }
         Ok(())

@@ -165,21 +165,19 @@ async fn recover(
     if let Some(Err(())) = ready.map(|ready| ready.send(())) {
         tracing::debug!(app = %app.name, "nobody waits for the app's route");
     }
-    match recovery {
-        Ok(None) => {}
-        Ok(Some(recovery)) => {
-            app.finish_recovery(recovery).await;
-            if let Some((deploy, _)) = feed {
-                common.feeds().remove(&deploy);
-            }
-        }
-        Err(error) => {
-            tracing::error!(app = %app.name, error = %error.report(), "the app could not be restored; trying again");
-            app.report_unrestored().await;
-            return Err(error);
-        }
+    let finished = match recovery {
+        Ok(None) => return Ok(()),
+        Ok(Some(recovery)) => app.finish_recovery(recovery).await,
+        Err(error) => Err(error),
+    };
+    if let Some((deploy, _)) = feed {
+        common.feeds().remove(&deploy);
     }
-    Ok(())
+    if let Err(error) = &finished {
+        tracing::error!(app = %app.name, error = %error.report(), "the app could not be restored; trying again");
+        app.report_unrestored().await;
+    }
+    finished
 }
 
 async fn operate(

@@ -87,10 +87,11 @@ impl App {
         // The app's user passes through to its release and data; nobody lists what there is.
         let root = self.dirs.root();
         durable::make_dir(root, 0o711).map_err(StateError::at(root))?;
-        let logs = self.dirs.logs();
-        durable::make_dir(&logs, 0o700).map_err(StateError::at(&logs))?;
-        let data = self.dirs.data();
-        durable::make_dir(&data, 0o700).map_err(StateError::at(&data))?;
+        let (logs, hook_logs) = (self.dirs.logs(), self.dirs.hook_logs());
+        let (data, tmp) = (self.dirs.data(), self.dirs.tmp());
+        for dir in [&logs, &hook_logs, &data, &tmp] {
+            durable::make_dir(dir, 0o700).map_err(StateError::at(dir))?;
+        }
         if let Some(user) = user {
             let owner = std::fs::metadata(&data)
                 .map_err(StateError::at(&data))?
@@ -103,8 +104,10 @@ impl App {
                     user: user.name.clone(),
                 });
             }
-            std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid))
-                .map_err(StateError::at(&data))?;
+            for dir in [&data, &tmp] {
+                std::os::unix::fs::chown(dir, Some(user.uid), Some(user.gid))
+                    .map_err(StateError::at(dir))?;
+            }
             std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o711))
                 .map_err(StateError::at(root))?;
         }
@@ -178,8 +181,9 @@ impl App {
             tracing::error!(app = %self.name, %error, "could not list the instances");
             Vec::new()
         });
-        let is_own =
-            |one: &Instance| Owner::of(one).is_some_and(|owner| owner.app() == self.name.as_str());
+        let is_own = |one: &Instance| {
+            Owner::of(one).is_some_and(|owner| owner.app() == Some(self.name.as_str()))
+        };
         all.into_iter().filter(is_own).collect()
     }
 

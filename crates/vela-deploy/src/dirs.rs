@@ -2,6 +2,10 @@ use std::path::{Path, PathBuf};
 
 use vela_manifest::AppName;
 use vela_release::ReleaseId;
+use vela_services::ServerName;
+use vela_supervisor::InstanceId;
+
+use crate::durable;
 
 /// Where the daemon keeps its state: every path below the data directory is made here and nowhere else.
 #[derive(Debug, Clone)]
@@ -45,6 +49,11 @@ impl Dirs {
     /// State and credentials of services.
     pub fn services(&self) -> PathBuf {
         self.data_dir.join("services")
+    }
+
+    /// What a service's server wrote.
+    pub(crate) fn service_log(&self, server: &ServerName) -> PathBuf {
+        crate::service_runner::log_path(&self.services(), server)
     }
 
     /// The directories of one app.
@@ -105,6 +114,39 @@ impl AppDirs {
     /// What the app and its hooks wrote.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
+    }
+
+    /// Where its source is built, on this machine: a tree with the caches of builds, and a home.
+    pub fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
+    /// What its builds wrote.
+    pub fn build_logs(&self) -> PathBuf {
+        self.logs().join("builds")
+    }
+
+    /// What its hooks wrote.
+    pub fn hook_logs(&self) -> PathBuf {
+        self.logs().join("hooks")
+    }
+
+    /// Where the app may write what need not last: releases are read-only. Gone when the app is removed.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The part of it that goes with an instance or hook; made by whoever uses it.
+    pub(crate) fn tmp_of(&self, instance: &str) -> PathBuf {
+        self.tmp().join(instance)
+    }
+
+    /// Removes that part: nothing runs any more that needs it. What can't be removed is in nobody's way.
+    pub(crate) fn forget_tmp_of(&self, instance: &InstanceId) {
+        let path = self.tmp_of(instance.as_str());
+        if let Err(error) = durable::remove_tree(&path) {
+            tracing::warn!(path = %path.display(), %error, "could not remove a temporary directory");
+        }
     }
 
     /// What the app's instances wrote, all of them in one.

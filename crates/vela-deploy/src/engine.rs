@@ -3,13 +3,13 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 use vela_manifest::AppName;
 use vela_protocol::{
-    AppStatus, DeployRequest, HistoryEntry, LogLine, Operation as Kind, ReleaseSummary,
+    AppStatus, DeployRequest, HistoryEntry, LogLine, Operation as Kind, ReleaseSummary, Report,
     RestartRequest, RollbackRequest, RouterStats, SecretChange, SecretNames, StartRequest, Who,
 };
 
@@ -22,9 +22,10 @@ use crate::history::{self, Events};
 use crate::hosts::Hosts;
 use crate::meta::Meta;
 use crate::operation::What;
+use crate::service_runner::running_servers;
+use crate::service_views::lines_of;
 use crate::shared::{Claim, NotCancelled, Shared};
 use crate::stack::Stack;
-use crate::task::stream as stream_of;
 use crate::uploads::Uploads;
 
 /// The deploy engine: every app of one data directory, each run by an actor of its own.
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     /// Held while a new version of secrets is written.
     pub(crate) secrets_writer: Mutex<()>,
     pub(crate) stopping: AtomicBool,
+    /// What brings the services back after the start.
+    pub(crate) resuming: Mutex<Vec<AbortHandle>>,
     /// Locked for the life of the engine.
     pub(crate) _lock: File,
 }
@@ -162,8 +165,8 @@ impl Engine {
         self.status(app)
     }
 
-    /// Removes an app: unroutes, drains, stops it and deletes its releases. Its data, secrets and history stay unless
-    /// `purge` is set. A removal that a crash interrupts is finished at the next start.
+    /// Removes an app: unroutes, drains, stops it, takes its services away and deletes its releases. Its data, that in
+    /// its services included, its secrets and history stay unless `purge` is set. A removal that a crash interrupts is finished at the next start.
     ///
     /// # Errors
     /// When the app is unknown or busy, or a file can't be removed.
@@ -299,28 +302,7 @@ impl Engine {
         follow: bool,
     ) -> Result<BoxStream<'static, LogLine>, EngineError> {
         let (name, _) = self.existing(app)?;
-        let path = self.inner.stack.dirs.app(&name).log();
-        let at = |source| {
-            EngineError::State(StateError::Io {
-                path: path.clone(),
-                source,
-            })
-        };
-        let line = |line: vela_supervisor::logs::LogLine| LogLine {
-            time: line.time,
-            stream: stream_of(line.stream),
-            text: line.text,
-        };
-        if follow {
-            let lines = vela_supervisor::logs::tail_and_follow(&path, lines).map_err(at)?;
-            return Ok(lines
-                .take_while(|line| std::future::ready(line.is_ok()))
-                .filter_map(|l| std::future::ready(l.ok()))
-                .map(line)
-                .boxed());
-        }
-        let found = vela_supervisor::logs::tail(&path, lines).map_err(at)?;
-        Ok(stream::iter(found).map(line).boxed())
+        lines_of(self.inner.stack.dirs.app(&name).log(), lines, follow)
     }
 
     /// The names of an app's secrets; never their values. An app that was never deployed may have some.
@@ -353,7 +335,7 @@ impl Engine {
     }
 
     /// Ends the engine's work. Operations that can still be undone are; others are finished. The instances go on
-    /// under their shims, unless `stop_apps` is set.
+    /// under their shims, and the servers of services too, unless `stop_apps` is set.
     pub async fn shutdown(&self, stop_apps: bool) {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let handles: Vec<_> = self.apps_locked().values().cloned().collect();
@@ -379,6 +361,32 @@ impl Engine {
             }
         });
         futures::future::join_all(ends).await;
+        if stop_apps {
+            self.stop_services().await;
+        }
+    }
+
+    /// Ends the servers of services: no app runs that would miss them.
+    async fn stop_services(&self) {
+        let resuming = std::mem::take(&mut *self.resuming());
+        resuming.iter().for_each(AbortHandle::abort);
+        let stack = &self.inner.stack;
+        let servers = running_servers(&*stack.supervisor).await;
+        let servers = servers.unwrap_or_else(|error| {
+            tracing::error!(%error, "could not list the servers");
+            Default::default()
+        });
+        let stops = servers.iter().map(|server| async move {
+            if let Err(error) = stack.runner.stop(server).await {
+                tracing::error!(%server, error = %Report::of(&error), "could not stop a server");
+            }
+        });
+        futures::future::join_all(stops).await;
+    }
+
+    pub(crate) fn resuming(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        let resuming = &self.inner.resuming;
+        resuming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_directory(&self, app: &str) -> Result<bool, EngineError> {

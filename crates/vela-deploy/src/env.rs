@@ -27,11 +27,13 @@ pub struct EnvSources<'a> {
     pub secrets: &'a BTreeMap<String, SecretString>,
     /// What its services gave.
     pub services: &'a BTreeMap<String, SecretString>,
+    /// What its type of release needs, where nothing else sets it.
+    pub defaults: &'a BTreeMap<String, String>,
 }
 
 /// A secret that `[env]` refers to is not set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{variable}` in [env] needs the secret `{secret}`, which is not set")]
+#[error("{} needs the secret `{secret}`, which is not set", place(variable))]
 pub struct UnsetSecret {
     /// The variable of `[env]`.
     pub variable: String,
@@ -39,10 +41,19 @@ pub struct UnsetSecret {
     pub secret: String,
 }
 
+/// How a variable of `[env]` is called, or another place in the manifest, which is a path of keys.
+pub(crate) fn place(variable: &str) -> String {
+    match variable.contains('.') {
+        true => format!("`{variable}`"),
+        false => format!("`{variable}` in [env]"),
+    }
+}
+
 /// The whole environment of a process of an app: the same function for an instance, a hook, a restart, a restore
 /// and a rollback. Pure.
 ///
-/// Later sources win: inherited, services, secrets, `[env]`, and last what Vela itself promises (`PORT`, `VELA_*`).
+/// Later sources win: the defaults of the release's type, inherited, services, secrets, `[env]`, and last what Vela
+/// itself promises (`PORT`, `VELA_*`).
 ///
 /// # Errors
 /// When `[env]` refers to a secret that is not set.
@@ -52,7 +63,7 @@ pub fn resolve_env(
     let mut env = BTreeMap::new();
     let plain =
         |(name, value): (&String, &String)| (name.clone(), SecretString::from(value.as_str()));
-    env.extend(sources.inherited.iter().map(plain));
+    env.extend(sources.defaults.iter().chain(sources.inherited).map(plain));
     if let Some(home) = sources.home {
         env.insert("HOME".to_owned(), home.display().to_string().into());
     }
@@ -149,6 +160,9 @@ mod tests {
             manifest: &manifest.env,
             secrets: &pairs(secrets),
             services: &pairs(&[("DATABASE_URL", "postgres://service"), ("PGHOST", "h")]),
+            defaults: &[("LANG", "C.UTF-8"), ("TOKEN", "none")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         })?;
         Ok(env
             .into_iter()
@@ -168,6 +182,7 @@ mod tests {
             ("DB", "/var/vela/apps/shop/data/x.db"),
             ("HOME", "/home/shop"),
             ("KEY", "s3"),
+            ("LANG", "C.UTF-8"),
             ("PATH", "/opt/bin"),
             ("PGHOST", "h"),
             ("PORT", "12345"),

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
 use vela_protocol::{ApiError, ErrorCode, InProgress, Report};
+use vela_services::ServiceError;
+
+use crate::env::place;
 
 /// A file of the daemon's state that could not be read or written.
 #[derive(Debug, Error)]
@@ -128,8 +131,8 @@ pub enum EngineError {
         /// What was given.
         sha256: String,
     },
-    /// A value of `[env]` refers to a secret that is not set.
-    #[error("`{variable}` in [env] needs the secret `{secret}`, which is not set")]
+    /// A value of `[env]`, or of another place in the manifest, refers to a secret that is not set.
+    #[error("{} needs the secret `{secret}`, which is not set", place(variable))]
     UnsetSecret {
         /// The variable.
         variable: String,
@@ -200,6 +203,14 @@ pub enum EngineError {
         /// The release.
         release: String,
     },
+    /// The release was not built here, or its build's log is gone.
+    #[error("`{app}` has no build log{}", release.as_ref().map(|release| format!(" of {release}")).unwrap_or_default())]
+    NoBuildLog {
+        /// The app.
+        app: String,
+        /// The release, if one was asked for.
+        release: Option<String>,
+    },
     /// There is nothing to go back to.
     #[error("`{app}` has no earlier release to roll back to")]
     NoPreviousRelease {
@@ -261,6 +272,29 @@ pub enum EngineError {
     /// The route of the app could not be changed.
     #[error("the route of the app could not be changed")]
     Route(#[source] vela_proxy::RouteError),
+    /// A service could not be asked, or an app's part of it not be taken away.
+    #[error("the service `{kind}` failed")]
+    Service {
+        /// The kind of service.
+        kind: String,
+        /// Why.
+        #[source]
+        source: Box<ServiceError>,
+    },
+    /// No server of a service has that name or kind.
+    #[error("there is no service `{server}`")]
+    NoSuchService {
+        /// What was asked for.
+        server: String,
+    },
+    /// The kind of service has more than one server.
+    #[error("there are several servers of `{kind}`: {}", servers.join(", "))]
+    SeveralServers {
+        /// The kind.
+        kind: String,
+        /// Their names.
+        servers: Vec<String>,
+    },
     /// The operation could not even be recorded, so nothing was done.
     #[error("`{app}` could not be worked on")]
     Prepare {
@@ -292,11 +326,14 @@ impl EngineError {
             | EngineError::NothingToCancel { .. }
             | EngineError::NoSuchDeploy { .. }
             | EngineError::NoSuchRelease { .. }
-            | EngineError::NoSuchUpload { .. } => ErrorCode::NotFound,
+            | EngineError::NoBuildLog { .. }
+            | EngineError::NoSuchUpload { .. }
+            | EngineError::NoSuchService { .. } => ErrorCode::NotFound,
             EngineError::HostTaken { .. }
             | EngineError::TooLateToCancel { .. }
             | EngineError::NoPreviousRelease { .. }
             | EngineError::AlreadyCurrent { .. }
+            | EngineError::SeveralServers { .. }
             | EngineError::NoRelease { .. } => ErrorCode::Conflict,
             EngineError::Busy { .. } => ErrorCode::Busy,
             EngineError::UploadQuota { .. } => ErrorCode::TooLarge,
@@ -310,6 +347,7 @@ impl EngineError {
             EngineError::UploadFailed { .. }
             | EngineError::State(_)
             | EngineError::Prepare { .. }
+            | EngineError::Service { .. }
             | EngineError::Store(_)
             | EngineError::Route(_) => ErrorCode::Internal,
         }
@@ -335,6 +373,9 @@ impl EngineError {
             EngineError::NoSuchRelease { app, .. } | EngineError::NoPreviousRelease { app } => {
                 format!("`vela releases {app}` lists what there is")
             }
+            EngineError::NoBuildLog { .. } => {
+                "only what `[build] remote = true` builds on the server has one".to_owned()
+            }
             EngineError::AlreadyCurrent { app, .. } => {
                 format!("`vela restart {app}` starts it anew")
             }
@@ -346,6 +387,9 @@ impl EngineError {
             EngineError::UploadFailed { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "make room on the file system of the server's data directory".to_owned()
             }
+            EngineError::Service { source, .. } => return source.hint(),
+            EngineError::NoSuchService { .. } => "`vela services list` lists them".to_owned(),
+            EngineError::SeveralServers { .. } => "name one of them".to_owned(),
             _ => return None,
         })
     }
@@ -353,9 +397,13 @@ impl EngineError {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> ApiError {
+        let mut report = Report::of(&error).with_hint(error.hint());
+        if let EngineError::Service { source, .. } = &error {
+            report.output = source.output().to_vec();
+        }
         ApiError {
             code: error.code(),
-            report: Report::of(&error).with_hint(error.hint()),
+            report,
             state: None,
         }
     }

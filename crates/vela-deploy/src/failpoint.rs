@@ -71,21 +71,22 @@ mod armed {
         New,
     }
 
-    /// What must serve after `step` failed at `moment`; nothing where a deploy with every hook, but no services, does
-    /// not take the step. A step that is not listed here is one whose failure nobody has thought about.
+    /// What must serve after `step` failed at `moment`; nothing where a deploy with every hook and a service does not
+    /// take the step. A step that is not listed here is one whose failure nobody has thought about.
     ///
     /// # Panics
     /// For a step that is not listed.
     pub fn serves_after(step: Step, moment: Moment, sequential: bool) -> Option<Serves> {
         match step {
-            Step::Unpack
+            Step::Build
+            | Step::Unpack
             | Step::Register
+            | Step::Provision
             | Step::PreStart
             | Step::Start
             | Step::Health
             | Step::PreSwitch
             | Step::Switch => Some(Serves::Old),
-            Step::Provision => None,
             Step::Park | Step::StopFirst => sequential.then_some(Serves::Old),
             Step::Commit if matches!(moment, Moment::Intent | Moment::Before) => Some(Serves::Old),
             Step::Commit | Step::PostDeploy | Step::Cleanup => Some(Serves::New),

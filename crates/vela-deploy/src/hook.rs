@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use vela_protocol::{Event, Hook, Stream};
 
+use crate::hook_logs;
 use crate::launch::{Launch, emit};
 use crate::step_error::StepError;
 use crate::task::Task;
 
 /// How many lines of a failed hook an error quotes.
 const QUOTED_LINES: usize = 10;
-/// How many lines of a hook are events. What it writes beyond them is read and forgotten.
+/// How many lines of a hook are events. What it writes beyond them is in its log.
 const REPORTED_LINES: usize = 2000;
 
 /// A hook that is about to run.
@@ -39,7 +40,9 @@ impl HookRun<'_> {
             limit,
             port,
         } = self;
-        let mut task = Task::start(launch, hook.as_str(), command, port)
+        let log = hook_logs::spec(&launch.dirs, &launch.operation, hook);
+        let path = log.path.clone();
+        let mut task = Task::start_logged(launch, log, command, port)
             .await
             .map_err(|source| StepError::HookStart { hook, source })?;
         let mut output = VecDeque::new();
@@ -56,7 +59,10 @@ impl HookRun<'_> {
                     },
                 );
             } else if count == REPORTED_LINES + 1 {
-                let message = format!("the hook {hook} printed more than {REPORTED_LINES} lines");
+                let message = format!(
+                    "the hook {hook} printed more than {REPORTED_LINES} lines: the rest is in {}",
+                    path.display()
+                );
                 emit(events, Event::Warned { message });
             }
             output.push_back(line);

@@ -206,6 +206,7 @@ impl Keep {
     async fn ended(&mut self, id: &InstanceId, exit: Exit) -> Duration {
         tracing::warn!(app = %self.launch.app, instance = %id, exit = %exit.status, "an instance died");
         self.running.retain(|one| one.instance.id != *id);
+        self.launch.dirs.forget_tmp_of(id);
         self.shared.count_restart();
         self.shared.observe(Event::InstanceRestarted {
             instance: id.to_string(),

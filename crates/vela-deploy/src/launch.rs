@@ -3,6 +3,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::try_join_all;
@@ -21,6 +22,7 @@ use vela_supervisor::{
     PortOwner, Stop, Supervisor, listener_of,
 };
 
+use crate::beam;
 use crate::dirs::AppDirs;
 use crate::env::{EnvSources, UnsetSecret, render, resolve_env};
 use crate::owner::Owner;
@@ -30,6 +32,8 @@ use crate::step_error::StepError;
 
 /// How many lines of an app's log an error quotes.
 const QUOTED_LINES: usize = 10;
+/// How long a probe of an adopted instance waits for its services.
+const SERVICES_PATIENCE: Duration = Duration::from_secs(1);
 /// How many ports an instance is tried on when strangers listen on them.
 const PORT_TRIES: usize = 4;
 
@@ -79,12 +83,38 @@ impl Launch {
         Ok(self.with_sources(instance.as_str(), port, services, resolve_env)?)
     }
 
+    /// The environment of a probe: what runs does not wait for a service that is away. The variables of one that does
+    /// not come soon are missing then.
+    pub(crate) async fn probe_env(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        port: u16,
+    ) -> Result<BTreeMap<String, SecretString>, StepError> {
+        let none = BTreeMap::new();
+        let services = match tokio::time::timeout(SERVICES_PATIENCE, self.services()).await {
+            Ok(Ok(services)) => services,
+            Ok(Err(_)) | Err(_) => &none,
+        };
+        Ok(self.with_sources(instance.as_str(), port, services, resolve_env)?)
+    }
+
     /// The services' variables: asked for once, before the first start, so that an adopted instance serves though
     /// its database is away.
     pub(crate) async fn services(&self) -> Result<&BTreeMap<String, SecretString>, StepError> {
         self.services
             .get_or_try_init(|| services::provision(self))
             .await
+    }
+
+    /// Asks for the services' variables beside an instance that was adopted and needs them only when it is started
+    /// again: that must not have to wait for a server which crashed together with the instance.
+    pub(crate) fn ask_services_aside(self: &Arc<Self>) {
+        let launch = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = launch.services().await {
+                tracing::warn!(app = %launch.app, error = %error.report(), "the app's services could not be had; it goes on");
+            }
+        });
     }
 
     /// Fills a template of the manifest that needs no instance.
@@ -105,8 +135,12 @@ impl Launch {
             self.services().await?,
             |sources| {
                 let templates = self.manifest.deploy.args.iter();
-                templates
-                    .map(|template| render("args", template, sources))
+                let args = templates.map(|template| render("args", template, sources));
+                let command = beam::command(self.manifest.deploy.kind);
+                command
+                    .map(Ok)
+                    .into_iter()
+                    .chain(args)
                     .collect::<Result<Vec<_>, _>>()
             },
         )?;
@@ -126,6 +160,7 @@ impl Launch {
                 tag: Some(id.to_string()),
                 ..LogSpec::new(self.log_path())
             },
+            spares: beam::spares(self.manifest.deploy.kind),
             ..InstanceSpec::new(id, program)
         };
         let instance = self
@@ -260,13 +295,17 @@ impl Launch {
         permit: StopPermit,
     ) -> Result<Vec<(InstanceId, Exit)>, StepError> {
         let ids = running.into_iter().map(|one| one.instance.id.clone());
-        stop(
+        let stopped = stop(
             &*self.stack.supervisor,
             ids,
             how_to_stop(&self.manifest),
             permit,
         )
-        .await
+        .await?;
+        for (id, _) in &stopped {
+            self.dirs.forget_tmp_of(id);
+        }
+        Ok(stopped)
     }
 
     /// The route of the app with these instances behind it.
@@ -323,6 +362,9 @@ impl Launch {
         use_them: impl FnOnce(&EnvSources<'_>) -> T,
     ) -> T {
         let (release, data_dir) = (self.release.id.to_string(), self.dirs.data());
+        let has_home = self.user.is_none() && self.stack.inherited.contains_key("HOME");
+        let kind = self.manifest.deploy.kind;
+        let defaults = beam::defaults(kind, &self.app, &self.dirs, instance, port);
         use_them(&EnvSources {
             inherited: &self.stack.inherited,
             app: &self.app,
@@ -330,10 +372,11 @@ impl Launch {
             instance,
             port,
             data_dir: &data_dir,
-            home: self.user.as_ref().map(|_| data_dir.as_path()),
+            home: (!has_home).then_some(data_dir.as_path()),
             manifest: &self.manifest.env,
             secrets: &self.secrets,
             services,
+            defaults: &defaults,
         })
     }
 }

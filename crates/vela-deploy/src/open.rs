@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 use vela_manifest::AppName;
-use vela_supervisor::{Instance, Stop};
+use vela_protocol::Report;
+use vela_supervisor::{Backoff, Instance, Stop};
 
 use crate::actor::{self, Common};
 use crate::app::App;
@@ -33,6 +34,8 @@ impl Engine {
         for (dir, mode) in [
             (stack.dirs.data_dir().to_owned(), 0o711),
             (stack.dirs.apps(), 0o711),
+            // The users of servers pass through it, as those of apps do above.
+            (stack.dirs.services(), 0o711),
         ] {
             durable::make_dir(&dir, mode)
                 .map_err(|source| OpenError::State(StateError::Io { path: dir, source }))?;
@@ -47,11 +50,32 @@ impl Engine {
                 apps: Mutex::default(),
                 secrets_writer: Mutex::default(),
                 stopping: AtomicBool::new(false),
+                resuming: Mutex::default(),
                 _lock: lock,
             }),
         };
+        // Before the apps, and never waited for here: each app waits for its own when it has to be started.
+        engine.resume_services();
         engine.restore(alive).await?;
         Ok(engine)
+    }
+
+    /// Brings the services back, each kind by itself, until it works.
+    fn resume_services(&self) {
+        let resuming = self.inner.stack.provisioners.iter().map(|provisioner| {
+            let provisioner = Arc::clone(provisioner);
+            let resuming = tokio::spawn(async move {
+                let mut backoff = Backoff::new();
+                while let Err(error) = provisioner.resume().await {
+                    let (kind, error) = (provisioner.kind(), Report::of(&error));
+                    tracing::error!(kind, %error, "services could not be brought back; trying again");
+                    let pause = backoff.crashed(Duration::ZERO).max(Duration::from_secs(1));
+                    tokio::time::sleep(pause).await;
+                }
+            });
+            resuming.abort_handle()
+        });
+        *self.resuming() = resuming.collect();
     }
 
     async fn restore(&self, alive: Vec<Instance>) -> Result<(), OpenError> {
@@ -75,12 +99,14 @@ impl Engine {
             .into_iter()
             .map(|name| {
                 let is_own = |one: &mut Instance| {
-                    Owner::of(one).is_some_and(|owner| owner.app() == name.as_str())
+                    Owner::of(one).is_some_and(|owner| owner.app() == Some(name.as_str()))
                 };
                 let own = orphans.extract_if(.., is_own).collect();
                 self.spawn(&mut self.apps_locked(), name, Some(own)).1
             })
             .collect();
+        // Servers are their runner's.
+        orphans.retain(|one| !matches!(Owner::of(one), Some(Owner::Service { .. })));
         for orphan in orphans {
             tracing::warn!(instance = %orphan.id, labels = ?orphan.labels, pid = orphan.pid, "a process of no known app");
             if Owner::of(&orphan).is_some()

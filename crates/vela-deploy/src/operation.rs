@@ -11,6 +11,7 @@ use vela_release::{Artifact, ReleaseId};
 use vela_supervisor::PortLease;
 
 use crate::app::{App, Old};
+use crate::build::Built;
 use crate::failpoint::Moment;
 use crate::history::Events;
 use crate::journal::{Durability, Journal, record};
@@ -33,7 +34,10 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) enum What {
     Deploy {
+        /// What was uploaded.
         artifact: Artifact,
+        /// Whether that is source, from which the artifact is built.
+        build: bool,
         git: Option<String>,
         message: Option<String>,
     },
@@ -81,9 +85,13 @@ pub(crate) struct Operation<'a> {
     pub(crate) background: UnboundedSender<Event>,
     pub(crate) from_background: UnboundedReceiver<Event>,
 
+    /// The artifact that was built here.
+    pub(crate) built: Option<Built>,
     pub(crate) launch: Option<Arc<Launch>>,
     pub(crate) leases: VecDeque<PortLease>,
     pub(crate) new: Vec<Running>,
+    /// Where the new instance listens, once it is its keeper's.
+    pub(crate) kept_port: Option<u16>,
     pub(crate) old: Option<Old>,
     pub(crate) replaced: Option<Replaced>,
     /// The proof that the old instances have no requests any more.
@@ -167,9 +175,11 @@ impl<'a> Operation<'a> {
             began: Instant::now(),
             background,
             from_background,
+            built: None,
             launch: None,
             leases: VecDeque::new(),
             new: Vec::new(),
+            kept_port: None,
             old: None,
             replaced: None,
             permit: None,
@@ -217,6 +227,7 @@ impl<'a> Operation<'a> {
             self.previous
         };
         self.app.sweep(serves).await;
+        self.built = None;
         // Free before the client hears of the end: its next request must not find the app busy.
         let Operation {
             mut journal,

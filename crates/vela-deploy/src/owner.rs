@@ -14,6 +14,8 @@ pub(crate) enum Owner {
     },
     /// A hook or probe of an operation.
     Task { app: String, operation: String },
+    /// A server that apps share: no app's, and no operation's.
+    Service { server: String },
 }
 
 impl Owner {
@@ -35,6 +37,7 @@ impl Owner {
             Owner::Task { app, operation } => {
                 vec![("owner", "task"), ("app", app), ("operation", operation)]
             }
+            Owner::Service { server } => vec![("owner", "service"), ("server", server)],
         };
         pairs
             .into_iter()
@@ -55,13 +58,18 @@ impl Owner {
                 app: label("app")?,
                 operation: label("operation")?,
             }),
+            "service" => Some(Owner::Service {
+                server: label("server")?,
+            }),
             _ => None,
         }
     }
 
-    pub(crate) fn app(&self) -> &str {
+    /// The app that it belongs to, if to one.
+    pub(crate) fn app(&self) -> Option<&str> {
         match self {
-            Owner::Release { app, .. } | Owner::Task { app, .. } => app,
+            Owner::Release { app, .. } | Owner::Task { app, .. } => Some(app),
+            Owner::Service { .. } => None,
         }
     }
 }

@@ -2,6 +2,7 @@ use vela_manifest::Strategy;
 use vela_protocol::Step;
 
 use crate::operation::{Request, What};
+use crate::services;
 
 /// The steps of an operation, in order: those that have nothing to do are left out.
 pub(crate) fn plan(request: &Request, runs: bool) -> Vec<Step> {
@@ -14,8 +15,9 @@ pub(crate) fn plan(request: &Request, runs: bool) -> Vec<Step> {
     };
     let runs_pre_start = is_deploy || matches!(request.what, What::Rollback { hooks: true, .. });
     let takes = |step: Step| match step {
+        Step::Build => matches!(request.what, What::Deploy { build: true, .. }),
         Step::Unpack | Step::Register => is_deploy,
-        Step::Provision => request.manifest.services.postgres.is_some(),
+        Step::Provision => services::asks(&request.manifest.services),
         Step::PreStart => runs_pre_start && deploy.pre_start.is_some(),
         Step::Park | Step::StopFirst => sequential,
         Step::Drain | Step::Stop => runs && !sequential,

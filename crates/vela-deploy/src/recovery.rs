@@ -10,10 +10,13 @@ use vela_release::ReleaseId;
 use vela_supervisor::{Instance, Stop};
 
 use crate::app::App;
-use crate::desired::Desired;
+use crate::build_logs;
+use crate::desired::{Desired, Removing};
+use crate::durable;
 use crate::error::StateError;
 use crate::history::{self, Record};
 use crate::hook::HookRun;
+use crate::hook_logs;
 use crate::journal::{Durability, Feed, Journal, record, recording};
 use crate::keeper::Begin;
 use crate::launch::{self, Launch, Running, StopPermit};
@@ -25,6 +28,8 @@ use crate::step_error::StepError;
 /// What a restarted daemon found of an app, and has still to do once the app's route is in the table.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
+    /// The removal that the crash interrupted: there is nothing else to do then.
+    removing: Option<Removing>,
     /// The release that should run, if one should.
     restore: Option<Restore>,
     /// Instances of superseded or undone releases, and tasks of interrupted operations.
@@ -59,7 +64,7 @@ impl Recovery {
 
 impl App {
     /// Reads the state, decides what the interrupted operation has come to, and puts the app's route into the table.
-    /// Gives nothing when a removal was interrupted and is finished now.
+    /// Gives nothing when there is no app.
     ///
     /// Changes nothing else on disk: a crash in it leaves what was there.
     pub(crate) async fn recover(
@@ -67,11 +72,17 @@ impl App {
         alive: Vec<Instance>,
     ) -> Result<Option<Recovery>, StepError> {
         self.desired = Desired::read(&self.dirs.desired())?;
+        if let Err(error) = self.sweep_tmp(&alive) {
+            tracing::warn!(app = %self.name, %error, "could not remove temporary files");
+        }
         if let Some(removing) = self.desired.removing {
             self.shared.set_exists(true);
-            self.stop_leftover(&alive).await;
-            self.delete(removing).await?;
-            return Ok(None);
+            self.shared.set_stopped(None, None, false);
+            return Ok(Some(Recovery {
+                removing: Some(removing),
+                leftover: alive,
+                ..Recovery::default()
+            }));
         }
         let last = history::read_last(&self.dirs.history())?;
         if !self.dirs.logs().exists() && last.as_ref().is_none_or(Record::is_ended) {
@@ -99,9 +110,9 @@ impl App {
         let Some((release, manifest)) = current else {
             self.shared.set_stopped(None, None, false);
             return Ok(Some(Recovery {
-                restore: None,
                 leftover: alive,
                 interrupted,
+                ..Recovery::default()
             }));
         };
         let hosts: Vec<_> = manifest.app.hosts().cloned().collect();
@@ -120,9 +131,9 @@ impl App {
             self.shared
                 .set_stopped(Some(release), Some(manifest), false);
             return Ok(Some(Recovery {
-                restore: None,
                 leftover: alive,
                 interrupted,
+                ..Recovery::default()
             }));
         }
         let (kept, leftover): (Vec<_>, Vec<_>) = alive
@@ -133,16 +144,24 @@ impl App {
             restore: Some(restore),
             leftover,
             interrupted,
+            ..Recovery::default()
         }))
     }
 
     /// The rest: ends what is left over, starts or adopts what should run, and writes the interrupted operation's end.
-    pub(crate) async fn finish_recovery(&mut self, recovery: Recovery) {
+    ///
+    /// Fails only where a removal can't be finished, which may wait for a service.
+    pub(crate) async fn finish_recovery(&mut self, recovery: Recovery) -> Result<(), StepError> {
         let Recovery {
+            removing,
             restore,
             leftover,
             interrupted,
         } = recovery;
+        if let Some(removing) = removing {
+            self.stop_leftover(&leftover).await;
+            return self.take_away(removing).await;
+        }
         // An adopted instance serves at once. Where there is none, what is left over ends first: of an app that
         // allows one process only there must never be two.
         let adopts = restore
@@ -153,6 +172,9 @@ impl App {
         }
         let launch = restore.as_ref().map(|restore| Arc::clone(&restore.launch));
         if let Some(Restore { launch, adopted }) = restore {
+            if adopts {
+                launch.ask_services_aside();
+            }
             self.keep(launch, Begin::Adopted(adopted));
         }
         if adopts {
@@ -166,6 +188,7 @@ impl App {
         {
             tracing::error!(app = %self.name, error = %error.report(), "could not settle the interrupted operation");
         }
+        Ok(())
     }
 
     /// Whether the newest operation has committed.
@@ -264,6 +287,35 @@ impl App {
         let mut leftover = self.own_instances().await;
         leftover.retain(|one| !is_wanted(one));
         self.stop_leftover(&leftover).await;
+        if let Err(error) = self.prune_logs().await {
+            tracing::warn!(app = %self.name, error = %error.report(), "could not remove the logs of old hooks and builds");
+        }
+    }
+
+    async fn prune_logs(&self) -> Result<(), StepError> {
+        let releases = self.store(None)?.list().await.map_err(StepError::Store)?;
+        let kept: Vec<_> = releases.all.iter().map(|release| release.id).collect();
+        build_logs::prune(&self.dirs, &kept)?;
+        Ok(hook_logs::prune(&self.dirs, kept.into_iter().min())?)
+    }
+
+    /// Removes the temporary files of what the last daemon did not see the end of; `alive` are all that may need theirs.
+    fn sweep_tmp(&self, alive: &[Instance]) -> Result<(), StateError> {
+        let tmp = self.dirs.tmp();
+        let entries = match std::fs::read_dir(&tmp) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(StateError::at(&tmp))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(StateError::at(&tmp))?;
+            let path = entry.path();
+            let is_dir = entry.file_type().map_err(StateError::at(&path))?.is_dir();
+            let is_needed = alive.iter().any(|one| entry.file_name() == one.id.as_str());
+            if is_dir && !is_needed {
+                durable::remove_tree(&path).map_err(StateError::at(&path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the logs of tasks that the last daemon did not see the end of: the tasks are gone by now.
@@ -293,6 +345,7 @@ impl App {
             if let Err(error) = launch::stop(&*self.stack.supervisor, [id], how, StopPermit::Recovered).await {
                 tracing::error!(app = %self.name, error = %error.report(), "could not stop a leftover");
             }
+            self.dirs.forget_tmp_of(&instance.id);
         });
         futures::future::join_all(stops).await;
     }

@@ -7,6 +7,8 @@ use crate::desired::{Desired, Removing};
 use crate::dirs::AppDirs;
 use crate::durable;
 use crate::error::{EngineError, StateError};
+use crate::services;
+use crate::step_error::StepError;
 
 impl App {
     /// Stops and unroutes the app, and removes what is on disk of it. The wish is on disk first: a crash leaves the rest
@@ -38,15 +40,24 @@ impl App {
                 .await;
         }
         self.hosts.keep_only(&self.name, &[]);
-        self.delete(removing).await?;
         self.shared.set_stopped(None, None, false);
-        Ok(())
+        self.take_away(removing).await.map_err(|error| match error {
+            StepError::State(source) => EngineError::State(source),
+            error => error.of_services(&self.name),
+        })
+    }
+
+    /// What is left of a removal once nothing of the app runs: its services, then its files. Done again as a whole where
+    /// it was interrupted.
+    pub(crate) async fn take_away(&mut self, removing: Removing) -> Result<(), StepError> {
+        services::remove(&self.stack, &self.name, removing == Removing::Purge).await?;
+        Ok(self.delete(removing).await?)
     }
 
     /// Removes what is on disk of the app: all of it, or all but its data, secrets and history.
     ///
     /// The wish in `desired.toml` goes last: whatever is interrupted before is gone on with at the next start.
-    pub(crate) async fn delete(&mut self, removing: Removing) -> Result<(), StateError> {
+    async fn delete(&mut self, removing: Removing) -> Result<(), StateError> {
         self.shared.forget_store();
         let dirs = self.dirs.clone();
         let deleting = tokio::task::spawn_blocking(move || delete(&dirs, removing));
@@ -65,7 +76,13 @@ fn delete(dirs: &AppDirs, removing: Removing) -> Result<(), StateError> {
     for file in [root.join("current"), dirs.derived()] {
         remove_file(&file)?;
     }
-    let mut trees = vec![root.join("releases"), dirs.metas(), dirs.logs()];
+    let mut trees = vec![
+        root.join("releases"),
+        dirs.metas(),
+        dirs.logs(),
+        dirs.tmp(),
+        dirs.build(),
+    ];
     if removing == Removing::Purge {
         trees.extend([dirs.data(), dirs.secrets(), dirs.history()]);
     }

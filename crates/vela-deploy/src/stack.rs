@@ -3,11 +3,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use vela_manifest::AppName;
+use vela_manifest::{AppName, ServicesSection};
 use vela_protocol::Step;
 use vela_proxy::{Park, Router};
 use vela_release::{DirStore, Owner, ReleaseError, ReleaseStore, StoreOptions};
-use vela_services::Provisioner;
+use vela_services::{InvalidDownload, Provisioner, Runner};
 use vela_supervisor::users::{User, UserError};
 use vela_supervisor::{Ports, Supervisor};
 
@@ -16,6 +16,7 @@ use crate::dirs::Dirs;
 #[cfg(feature = "test-util")]
 use crate::failpoint::Failpoints;
 use crate::failpoint::Moment;
+use crate::service_runner::ServiceRunner;
 use crate::step_error::StepError;
 
 /// What the lifecycle is done with: a plain struct of trait objects. Swap one with struct update:
@@ -34,6 +35,8 @@ pub struct Stack {
     pub router: Arc<dyn Router>,
     /// Holds requests, if the router can: the `sequential` strategy needs it.
     pub park: Option<Arc<dyn Park>>,
+    /// Runs the servers of services, by the supervisor above.
+    pub runner: Arc<dyn Runner>,
     /// Provisions services, each for its own kind.
     pub provisioners: Vec<Arc<dyn Provisioner>>,
     /// Whom an app runs as.
@@ -48,28 +51,48 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The stack of `vela serve`: release directories, existing Postgres databases, and what is given. Binds, locks
-    /// and spawns nothing.
+    /// The stack of `vela serve`: release directories, Postgres and NATS, and what is given. Binds, locks and spawns
+    /// nothing.
+    ///
+    /// Servers of services run by `supervisor` too. Who swaps it in the result swaps `runner` and `provisioners` as
+    /// well.
     pub fn local(
         dirs: Dirs,
         supervisor: Arc<dyn Supervisor>,
         ports: Ports,
         proxy: vela_proxy::Proxy,
     ) -> Stack {
+        let services = dirs.services();
+        let runner: Arc<dyn Runner> =
+            Arc::new(ServiceRunner::new(Arc::clone(&supervisor), services));
         Stack {
-            dirs,
             stores: Arc::new(DirStores),
             supervisor,
             ports,
             router: Arc::new(proxy.clone()),
             park: Some(Arc::new(proxy)),
-            provisioners: vec![Arc::new(vela_services::ExistingPostgres::new())],
+            provisioners: crate::provisioners::local(&dirs, &runner, &ServicesSection::default())
+                .expect("nothing is configured that could be wrong"),
+            runner,
+            dirs,
             users: Arc::new(SameUser),
             clock: Arc::new(SystemClock),
             inherited: crate::env::inherited_env(),
             #[cfg(feature = "test-util")]
             failpoints: None,
         }
+    }
+
+    /// The same with the programs of services from where `section`, of server.toml, says. Its provisioners replace those
+    /// that there were.
+    ///
+    /// # Errors
+    /// When what is to be downloaded is described wrongly, which a parsed server.toml never is.
+    pub fn with_services(self, section: &ServicesSection) -> Result<Stack, InvalidDownload> {
+        Ok(Stack {
+            provisioners: crate::provisioners::local(&self.dirs, &self.runner, section)?,
+            ..self
+        })
     }
 
     /// Where tests make a step fail or the process die; nothing without the feature `test-util`.

@@ -1,11 +1,12 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 use vela_health::{InvalidHttpProbe, ProbeError};
+use vela_manifest::NoBuildCommand;
 use vela_protocol::{Hook, Report};
 use vela_proxy::RouteError;
-use vela_release::{EntrypointError, ReleaseError};
+use vela_release::{EntrypointError, PackError, ReleaseError};
 use vela_services::ServiceError;
 use vela_supervisor::{ExitStatus, SupervisorError};
 
@@ -36,12 +37,17 @@ pub(crate) enum StepError {
     Env(#[from] UnsetSecret),
     #[error("the service `{kind}` could not be provisioned")]
     Service {
-        kind: &'static str,
+        kind: String,
         #[source]
-        source: ServiceError,
+        source: Box<ServiceError>,
     },
     #[error("this server provisions no `{kind}`")]
-    NoProvisioner { kind: &'static str },
+    NoProvisioner { kind: String },
+    #[error("the services `{}` and `{}` both give the variable {variable}", kinds[0], kinds[1])]
+    ServiceClash {
+        variable: String,
+        kinds: [String; 2],
+    },
     #[error("no port could be reserved")]
     Port(#[source] vela_supervisor::PortsError),
     #[error("the instance could not be started")]
@@ -88,6 +94,30 @@ pub(crate) enum StepError {
         #[source]
         source: TaskError,
     },
+    #[error("the source could not be brought into the build directory")]
+    Source(#[source] ReleaseError),
+    #[error("the server can't tell how to build")]
+    NoBuildCommand(#[source] NoBuildCommand),
+    #[error("the build {status}")]
+    Build {
+        status: ExitStatus,
+        output: Vec<String>,
+    },
+    #[error("the build did not end within {} s", limit.as_secs())]
+    BuildTimedOut {
+        limit: Duration,
+        output: Vec<String>,
+    },
+    #[error("the build could not be started")]
+    BuildStart(#[source] TaskError),
+    #[error("the build left nothing at `{output}`: {}", found_instead(near, found))]
+    NoOutput {
+        output: String,
+        near: PathBuf,
+        found: Vec<String>,
+    },
+    #[error("what was built could not be packed")]
+    Pack(#[source] PackError),
     #[error("the route could not be changed")]
     Route(#[source] RouteError),
     #[cfg(feature = "test-util")]
@@ -104,7 +134,10 @@ impl StepError {
             | StepError::Died { output, .. }
             | StepError::Unhealthy { output, .. }
             | StepError::Hook { output, .. }
-            | StepError::HookTimedOut { output, .. } => output.clone(),
+            | StepError::HookTimedOut { output, .. }
+            | StepError::Build { output, .. }
+            | StepError::BuildTimedOut { output, .. } => output.clone(),
+            StepError::Service { source, .. } => source.output().to_vec(),
             _ => Vec::new(),
         };
         report
@@ -112,7 +145,7 @@ impl StepError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            StepError::Store(source) => source.hint(),
+            StepError::Store(source) | StepError::Source(source) => source.hint(),
             StepError::Entrypoint(source) => source.hint(),
             StepError::Start(source) => source.hint(),
             StepError::Service { source, .. } => source.hint(),
@@ -130,6 +163,18 @@ impl StepError {
             StepError::HookTimedOut { .. } => {
                 Some("raise `hook_timeout` in [deploy], or make the hook faster".to_owned())
             }
+            StepError::NoBuildCommand(source) => Some(source.hint()),
+            StepError::Build { status: ExitStatus::Code(127), .. } => Some(
+                "what it calls is not installed on the server, or not in its PATH: PATH can be set in [build.env]"
+                    .to_owned(),
+            ),
+            StepError::BuildTimedOut { .. } => {
+                Some("raise `timeout` in [build], or make the build faster".to_owned())
+            }
+            StepError::NoOutput { .. } => {
+                Some("name the file or directory that is the release: `output` in [build]".to_owned())
+            }
+            StepError::Pack(source) => source.hint(),
             StepError::OtherUser { data, user, .. } => Some(format!(
                 "stop the app, give {} and all in it to {user}, and deploy again",
                 data.display()
@@ -139,5 +184,12 @@ impl StepError {
             }
             _ => None,
         }
+    }
+}
+
+fn found_instead(near: &Path, found: &[String]) -> String {
+    match found {
+        [] => format!("there is nothing in `{}`", near.display()),
+        found => format!("in `{}` there is {}", near.display(), found.join(", ")),
     }
 }

@@ -22,6 +22,7 @@ impl Operation<'_> {
     pub(crate) async fn do_step(&mut self, step: Step) -> Result<(), StepError> {
         self.fail_at(step, Moment::Before)?;
         match step {
+            Step::Build => self.build().await?,
             Step::Unpack => self.unpack().await?,
             Step::Register => self.register()?,
             Step::Provision => self.provision().await?,
@@ -47,15 +48,18 @@ impl Operation<'_> {
     }
 
     async fn unpack(&mut self) -> Result<(), StepError> {
-        let What::Deploy { artifact, .. } = &self.request.what else {
+        let Some(artifact) = self.artifact().cloned() else {
             return Ok(());
         };
         let user = self.app.prepare(&self.request.manifest).await?;
         let store = self.app.store(user.as_ref())?;
         let release = store
-            .stage(self.id, artifact)
+            .stage(self.id, &artifact)
             .await
             .map_err(StepError::Store)?;
+        if let Some(built) = &self.built {
+            built.forget_file();
+        }
         self.fail_at(Step::Unpack, Moment::Inside)?;
         let binary = self.request.manifest.deploy.binary.as_path();
         vela_release::entrypoint(&release.path, binary)
@@ -64,12 +68,8 @@ impl Operation<'_> {
     }
 
     fn register(&mut self) -> Result<(), StepError> {
-        let What::Deploy {
-            artifact,
-            git,
-            message,
-            ..
-        } = &self.request.what
+        let (What::Deploy { git, message, .. }, Some(artifact)) =
+            (&self.request.what, self.artifact())
         else {
             return Ok(());
         };
@@ -213,6 +213,7 @@ impl Operation<'_> {
             tracing::error!(app = %self.app.name, error = %error.report(), "the commit left work for recovery");
         }
         let new = std::mem::take(&mut self.new);
+        self.kept_port = new.first().map(|running| running.lease.port());
         self.app.keep(launch, Begin::Routed(new));
         self.fail_at(Step::Commit, Moment::Inside)
     }
@@ -291,8 +292,9 @@ impl Operation<'_> {
             return Ok(());
         };
         let launch = self.launch().await?;
-        let port = match self.new.first() {
-            Some(running) => running.lease.port(),
+        let running = self.new.first().map(|running| running.lease.port());
+        let port = match running.or(self.kept_port) {
+            Some(port) => port,
             None => self.reserved_port()?,
         };
         let run = HookRun {

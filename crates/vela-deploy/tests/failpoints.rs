@@ -12,7 +12,8 @@ use futures::StreamExt;
 use support::World;
 use vela_deploy::Stack;
 use vela_deploy::failpoint::{Failpoints, Injected, Moment, Serves, serves_after};
-use vela_protocol::{Event, Operation, Outcome, Serving, Step};
+use vela_protocol::{DeployRequest, Event, Operation, Outcome, Serving, Step};
+use vela_services::test_util::MemoryProvisioner;
 
 /// Fails at one point, when armed, and counts.
 #[derive(Debug, Default)]
@@ -46,6 +47,9 @@ keep_releases = 2
 pre_start = "echo pre_start on $PORT"
 pre_switch = "true"
 post_deploy = "true"
+[services.x-memory]
+[build]
+command = "echo building"
 "#
     )
 }
@@ -81,6 +85,7 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
     let armed: Arc<dyn Failpoints> = fail.clone();
     let world = World::new(|stack| Stack {
         failpoints: Some(armed),
+        provisioners: vec![Arc::new(MemoryProvisioner::new())],
         ..stack
     })
     .await;
@@ -94,7 +99,12 @@ async fn one_point(strategy: &'static str, step: Step, moment: Moment) {
     let old = world.current().unwrap();
 
     *fail.point.lock().unwrap() = Some((step, moment));
-    let second = world.deploy(&manifest, &[]).await;
+    // What a build makes of this source is the source.
+    let request = DeployRequest {
+        build: step == Step::Build,
+        ..world.upload(&manifest, &[]).await
+    };
+    let second = world.run(request).await.unwrap();
     *fail.point.lock().unwrap() = None;
     assert_eq!(
         fail.hits.load(Ordering::SeqCst),

@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::app::App;
+use crate::app_name::AppName;
 use crate::entry_path::EntryPath;
 use crate::health::Health;
 use crate::section::Section;
@@ -18,9 +19,10 @@ pub struct Deploy {
     pub server: Option<String>,
     /// `type`: how the entrypoint is started.
     pub kind: Kind,
-    /// `binary`: the entrypoint inside the release; the app's name if unset.
+    /// `binary`: the entrypoint inside the release. If unset the app's name, or for `type = "beam"` what
+    /// `mix release` calls it: `bin/` and the app's name with `_` for `-`.
     pub binary: EntryPath,
-    /// `args`: its arguments.
+    /// `args`: its arguments; for `type = "beam"` they come after `start`.
     pub args: Vec<Template>,
     /// `health`: when an instance is ready; a TCP probe of its port if unset.
     pub health: Health,
@@ -55,7 +57,7 @@ impl Deploy {
             .unwrap_or_default();
         let binary = match section.value("binary") {
             Some(value) => value.parse(),
-            None => app.map(|app| EntryPath::from(&app.name)),
+            None => app.map(|app| kind.default_binary(&app.name)),
         };
         Some(Self {
             server,
@@ -109,6 +111,15 @@ impl Kind {
         match self {
             Self::Binary => "binary",
             Self::Beam => "beam",
+        }
+    }
+
+    fn default_binary(self, app: &AppName) -> EntryPath {
+        match self {
+            Self::Binary => EntryPath::from(app),
+            // Names of applications have no `-`.
+            Self::Beam => EntryPath::parse(&format!("bin/{}", app.as_str().replace('-', "_")))
+                .expect("an app's name has nothing but letters, digits and `-`"),
         }
     }
 }

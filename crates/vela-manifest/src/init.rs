@@ -1,18 +1,26 @@
 use crate::app_name::AppName;
+use crate::build_tool::BuildTool;
 use crate::domain::Domain;
+use crate::entry_path::EntryPath;
+use crate::output::default_output;
 
 /// The text of a new `Vela.toml`: what must be set, and the rest as comments. It parses as it is; without
-/// a domain or server, these are comments too.
+/// a domain or server, these are comments too. `tool` is what the app is built with, as far as its files tell.
 ///
 /// ```
 /// use vela_manifest::{Manifest, template_for_init};
 ///
-/// let text = template_for_init(&"my-app".parse()?, None, Some("root@1.2.3.4"));
+/// let text = template_for_init(&"my-app".parse()?, None, Some("root@1.2.3.4"), None);
 /// let manifest = Manifest::parse("Vela.toml", &text)?;
 /// assert_eq!(manifest.deploy.server.as_deref(), Some("root@1.2.3.4"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn template_for_init(name: &AppName, domain: Option<&Domain>, server: Option<&str>) -> String {
+pub fn template_for_init(
+    name: &AppName,
+    domain: Option<&Domain>,
+    server: Option<&str>,
+    tool: Option<BuildTool>,
+) -> String {
     let domain = match domain {
         Some(domain) => format!("domain = {}", quote(domain.as_str())),
         None => format!("# domain = \"{name}.example.com\""),
@@ -21,6 +29,10 @@ pub fn template_for_init(name: &AppName, domain: Option<&Domain>, server: Option
         Some(server) => format!("server = {}", quote(server)),
         None => "# server = \"root@203.0.113.7\"".to_owned(),
     };
+    // Without a `command` the server takes the same, from the same files.
+    let command = quote(tool.map_or("npm ci", BuildTool::command));
+    let output = default_output(tool, name, &EntryPath::from(name), "prod").to_string();
+    let output = quote(&output);
     format!(
         r#"[app]
 name = "{name}"
@@ -41,6 +53,11 @@ name = "{name}"
 # The app gets PORT, which it must listen on, and VELA_DATA_DIR, which no deploy touches.
 # DATABASE_PATH = "${{data_dir}}/{name}.db"
 # API_KEY = "${{secret:API_KEY}}"  # vela secret set API_KEY
+
+# [build]
+# remote = true                 # the server builds what is committed: `vela deploy` then needs no artifact
+# command = {command}
+# output = {output}
 "#
     )
 }
@@ -67,7 +84,7 @@ mod tests {
                 Some("a'b"),
                 Some("a'''b"),
             ] {
-                let text = template_for_init(&name, domain, server);
+                let text = template_for_init(&name, domain, server, None);
                 let manifest = Manifest::parse("Vela.toml", &text).expect(&text);
                 assert_eq!(manifest.app.domain.as_ref(), domain);
                 assert_eq!(manifest.deploy.server.as_deref(), server);
@@ -81,6 +98,26 @@ mod tests {
                     .collect();
                 Manifest::parse("Vela.toml", &bare.join("\n")).expect(&text);
             }
+        }
+    }
+
+    #[test]
+    fn builds_as_an_unset_command_would() {
+        let name: AppName = "my-app".parse().expect("valid");
+        for tool in BuildTool::ALL {
+            let text = template_for_init(&name, None, None, Some(tool));
+            let (head, build) = text.split_once("# [build]").expect("is there");
+            let build = build.replace("\n# ", "\n");
+            let plan = |text: &str| {
+                let manifest = Manifest::parse("Vela.toml", text).expect(text);
+                manifest
+                    .build_plan(|file| file == tool.file())
+                    .expect("a command")
+            };
+            let written = plan(&format!("{head}[build]{build}"));
+            let unset = plan(&format!("{head}[build]\nremote = true\n"));
+            assert_eq!(written.command, unset.command);
+            assert_eq!(written.output.to_string(), unset.output.to_string());
         }
     }
 }

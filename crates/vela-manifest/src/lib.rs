@@ -50,6 +50,8 @@
 mod app;
 mod app_name;
 mod build;
+mod build_plan;
+mod build_tool;
 mod deploy;
 mod document;
 mod domain;
@@ -62,6 +64,7 @@ mod health;
 mod init;
 mod invalid_file;
 mod manifest;
+mod output;
 mod problem;
 mod quote;
 mod reason;
@@ -83,6 +86,8 @@ mod value;
 pub use app::App;
 pub use app_name::{AppName, AppNameError, AppNameReason};
 pub use build::Build;
+pub use build_plan::{BuildPlan, NoBuildCommand};
+pub use build_tool::BuildTool;
 pub use deploy::{Deploy, Kind};
 pub use domain::{Domain, DomainError, DomainReason};
 pub use entry_path::{EntryPath, EntryPathError, EntryPathReason};
@@ -91,13 +96,14 @@ pub use health::{Health, Method, Timing};
 pub use init::template_for_init;
 pub use invalid_file::InvalidFile;
 pub use manifest::Manifest;
+pub use output::{Output, OutputError, OutputPattern};
 pub use problem::Problem;
 pub use resources::Resources;
 pub use server::{
-    AppsSection, BackupInclude, BackupSection, CertificatePair, Destination, ProxySection,
-    Schedule, ServerConfig, TlsSection,
+    AppsSection, BackupInclude, BackupSection, CertificatePair, Destination, NatsSection,
+    PostgresSection, ProxySection, Schedule, ServerConfig, ServicesSection, Sha256, TlsSection,
 };
-pub use services::{Nats, Postgres, Services};
+pub use services::{JetStream, Nats, Postgres, Services};
 pub use stop_signal::StopSignal;
 pub use strategy::Strategy;
 pub use template::{Template, TemplateError, Variable};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::app::App;
 use crate::build::Build;
-use crate::deploy::{Deploy, Kind};
+use crate::deploy::Deploy;
 use crate::document::{self, Lines};
 use crate::env;
 use crate::error::ManifestError;
@@ -76,10 +76,6 @@ impl Manifest {
         if self.app.aliases.iter().any(|alias| alias.is_wildcard()) {
             add("app.aliases", "wildcard domains are not routed yet");
         }
-        match self.deploy.kind {
-            Kind::Binary => {}
-            Kind::Beam => add("deploy.type", "BEAM releases are not started yet"),
-        }
         match self.deploy.strategy {
             Strategy::BlueGreen | Strategy::Sequential => {}
             Strategy::Rolling | Strategy::Canary | Strategy::Immediate => {
@@ -97,27 +93,6 @@ impl Manifest {
         }
         if self.resources.cpu_weight.is_some() {
             add("resources.cpu_weight", "weights are not enforced yet");
-        }
-        if let Some(postgres) = &self.services.postgres {
-            let managed = "only an existing database, given by `url` alone, is supported yet";
-            if postgres.version.is_some() {
-                add("services.postgres.version", managed);
-            }
-            if !postgres.databases.is_empty() {
-                add("services.postgres.databases", managed);
-            }
-            if !postgres.extensions.is_empty() {
-                add("services.postgres.extensions", managed);
-            }
-            if postgres.url.is_none() {
-                add("services.postgres", managed);
-            }
-        }
-        if self.services.nats.is_some() {
-            add("services.nats", "NATS is not provisioned yet");
-        }
-        if self.build.as_ref().is_some_and(|build| !build.is_empty()) {
-            add("build", "releases are not built by vela yet");
         }
         found.sort_by_key(|unsupported| unsupported.line);
         found

@@ -123,6 +123,13 @@ impl<'d> Section<'d> {
         entries
     }
 
+    /// The user's own entries, which nothing here reads by name.
+    pub(crate) fn users_own(&self) -> impl Iterator<Item = &Value<'d>> {
+        self.entries
+            .iter()
+            .filter(|value| is_users_own(value.key()))
+    }
+
     fn find(&self, key: &str) -> Option<&Value<'d>> {
         self.entries.iter().find(|value| value.key() == key)
     }

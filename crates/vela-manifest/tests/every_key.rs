@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vela_manifest::{
-    Destination, Health, Kind, Manifest, Method, Schedule, ServerConfig, StopSignal, Strategy,
-    Variable,
+    Destination, Health, JetStream, Kind, Manifest, Method, Output, Schedule, ServerConfig,
+    ServicesSection, StopSignal, Strategy, Variable,
 };
 
 fn parse(text: &str) -> Manifest {
@@ -65,12 +65,21 @@ url = "${secret:DATABASE_URL}"
 
 [services.nats]
 version = "2.10"
-jetstream = true
+jetstream = { storage = "1G", memory = "64M" }
+subjects = ["orders.>", "mail.*.sent"]
+
+[services.x-redis]
+version = "7"
+max_clients = 100
+persist = true
+databases = ["cache", "sessions"]
+x-note = "mine"
 
 [build]
 remote = true
 command = "mix release"
 output = "_build/prod/rel/my_app"
+timeout = "1h"
 
 [build.env]
 MIX_ENV = "prod"
@@ -154,19 +163,35 @@ fn everything_that_can_be_set() {
     assert_eq!(postgres.extensions, ["pg_trgm", "uuid-ossp"]);
     assert!(postgres.url.is_some());
     let nats = manifest.services.nats.as_ref().expect("set");
+    assert_eq!(nats.version.as_deref(), Some("2.10"));
+    let limits = nats.jetstream.expect("set");
     assert_eq!(
-        (nats.version.as_deref(), nats.jetstream),
-        (Some("2.10"), true)
+        (limits.storage, limits.memory),
+        (Some(1 << 30), Some(64 << 20))
+    );
+    assert_eq!(nats.subjects, ["orders.>", "mail.*.sent"]);
+    let redis: Vec<_> = manifest.services.others["redis"]
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        redis,
+        [
+            ("databases", "cache,sessions"),
+            ("max_clients", "100"),
+            ("persist", "true"),
+            ("version", "7")
+        ]
     );
 
     let build = manifest.build.as_ref().expect("set");
     assert!(build.remote);
     assert_eq!(build.command.as_deref(), Some("mix release"));
-    assert_eq!(
-        build.output.as_ref().map(|path| path.as_str()),
-        Some("_build/prod/rel/my_app")
+    assert!(
+        matches!(&build.output, Some(Output::Path(path)) if path.as_str() == "_build/prod/rel/my_app")
     );
     assert!(build.env.contains_key("MIX_ENV"));
+    assert_eq!(build.timeout, Duration::from_secs(3600));
 }
 
 #[test]
@@ -234,15 +259,9 @@ fn keys_without_behaviour_are_named_with_their_lines() {
             .expect("in the text")
     };
     let expected = [
-        (line("type ="), "deploy.type"),
         (line("instances ="), "deploy.instances"),
         (line("memory ="), "resources.memory"),
         (line("cpu_weight ="), "resources.cpu_weight"),
-        (line("version ="), "services.postgres.version"),
-        (line("databases ="), "services.postgres.databases"),
-        (line("extensions ="), "services.postgres.extensions"),
-        (line("[services.nats]"), "services.nats"),
-        (line("[build]"), "build"),
     ];
     assert_eq!(listed, expected.map(|(line, key)| (line, key.to_owned())));
 }
@@ -258,9 +277,11 @@ fn what_is_deployable() {
             .collect::<Vec<_>>()
     };
     for text in [
-        "[deploy]\nstrategy = 'sequential'\ninstances = 1\ntype = 'binary'",
-        "[resources]\n[services]\n[build]\nremote = false",
+        "[deploy]\nstrategy = 'sequential'\ninstances = 1\ntype = 'beam'",
+        "[resources]\n[services]\n[build]\nremote = true\n[build.env]\nA = 'b'",
         "[services.postgres]\nurl = 'postgres://me:${secret:PW}@localhost/db'",
+        "[services.postgres]\nversion = 17\ndatabases = ['a']\nextensions = ['b']",
+        "[services]\npostgres = {}\nnats = { jetstream = true }\nx-redis = {}\nx-note = 'mine'",
     ] {
         assert_eq!(keys(text), [""; 0], "{text}");
     }
@@ -272,9 +293,21 @@ fn what_is_deployable() {
             ["deploy.strategy"]
         );
     }
-    assert_eq!(keys("[services.postgres]"), ["services.postgres"]);
-    assert_eq!(keys("[services]\npostgres = {}"), ["services.postgres"]);
-    assert_eq!(keys("[build.env]\nA = 'b'"), ["build"]);
+}
+
+#[test]
+fn jetstream_has_many_spellings() {
+    let nats = |lines: &str| {
+        let manifest = parse(&format!("[app]\nname = 'a'\n[services.nats]\n{lines}"));
+        manifest.services.nats.expect("set").jetstream
+    };
+    assert_eq!(nats(""), None);
+    assert_eq!(nats("jetstream = false"), None);
+    for all_defaults in ["jetstream = true", "jetstream = {}"] {
+        assert_eq!(nats(all_defaults), Some(JetStream::default()));
+    }
+    let limits = nats("[services.nats.jetstream]\nmemory = 1024").expect("wanted");
+    assert_eq!((limits.storage, limits.memory), (None, Some(1024)));
 }
 
 #[test]
@@ -312,9 +345,23 @@ MIX_ENV = "prod"
 }
 
 #[test]
+fn a_beam_release_starts_by_the_script_that_mix_makes() {
+    let binary = |deploy: &str| {
+        let manifest = parse(&format!("[app]\nname = 'my-app-2'\n[deploy]\n{deploy}"));
+        assert!(manifest.not_yet_deployable().is_empty());
+        manifest.deploy.binary.as_str().to_owned()
+    };
+    assert_eq!(binary("type = 'beam'"), "bin/my_app_2");
+    assert_eq!(binary("type = 'beam'\nbinary = 'bin/server'"), "bin/server");
+    assert_eq!(binary("type = 'binary'"), "my-app-2");
+    assert_eq!(binary(""), "my-app-2");
+}
+
+#[test]
 fn debug_shows_no_value_of_the_environment() {
     let manifest = parse(
-        "[app]\nname = 'a'\n[env]\nA = 'hunter2'\n[services.postgres]\nurl = 'postgres://a:hunter2@b/c'",
+        "[app]\nname = 'a'\n[env]\nA = 'hunter2'\n[services.postgres]\nurl = 'postgres://a:hunter2@b/c'\n\
+         [services.x-redis]\npassword = 'hunter2'",
     );
     assert!(!format!("{manifest:?}").contains("hunter2"));
 }
@@ -333,6 +380,12 @@ https_port = 443
 isolate = false
 first_port = 30000
 last_port = 30099
+[services.nats]
+url = "https://mirror.example.com/nats-{version}-{arch}.tar.gz"
+version = "2.10.29"
+sha256 = { amd64 = "AB12345678901234567890123456789012345678901234567890123456789012" }
+[services.postgres]
+programs = "/opt/pg"
 [tls]
 acme_email = "ops@example.com"
 directory = "https://localhost:14000/dir"
@@ -369,6 +422,22 @@ secrets = false
     assert_eq!(
         (config.apps.isolate, config.apps.ports()),
         (Some(false), 30_000..=30_099)
+    );
+    let nats = &config.services.nats;
+    assert_eq!(
+        nats.url.as_deref(),
+        Some("https://mirror.example.com/nats-{version}-{arch}.tar.gz")
+    );
+    assert_eq!(nats.version.as_deref(), Some("2.10.29"));
+    let sha256 = nats.sha256.as_ref().expect("set");
+    assert_eq!(
+        sha256.amd64.as_deref(),
+        Some("ab12345678901234567890123456789012345678901234567890123456789012")
+    );
+    assert_eq!(sha256.arm64, None);
+    assert_eq!(
+        config.services.postgres.programs,
+        Some(PathBuf::from("/opt/pg"))
     );
     let tls = config.tls.as_ref().expect("set");
     assert_eq!(tls.acme_email.as_deref(), Some("ops@example.com"));
@@ -430,6 +499,7 @@ fn defaults_of_a_server() {
     assert_eq!((config.proxy.http_port, config.apps.isolate), (None, None));
     assert!(config.proxy.bind.is_empty() && config.tls.is_none() && config.backup.is_none());
     assert_eq!(config.apps.ports(), 10_000..=20_000);
+    assert_eq!(config.services, ServicesSection::default());
     assert_eq!(
         server("[proxy]\nbind = '127.0.0.1'\nhttp_port = 0")
             .proxy

@@ -297,10 +297,38 @@ fn resources_services_and_build() {
     "#
     );
     assert_snapshot!(brief_manifest("[services]\nnats = true"), @"4:8 expected a table, found a boolean (-)");
-    assert_snapshot!(brief_manifest("[build]\nremote = true\noutput = '../x'"), @r#"
-    4:1 `remote = true` without a `command` to build with (as in command = "mix release")
-    5:10 `../x` is not a path inside the release: `..` could leave it (-)
+    assert_snapshot!(
+        brief_manifest("[services.nats]\njetstream = 'on'\nsubjects = ['a.*.b.>', '>']"),
+        @r#"
+    4:13 expected true, false or a table of limits, found a string (-)
+    5:24 `>` is not a subject of an app (names of letters, digits, `_` and `-`, joined by dots, as in "orders.created"; after the first also `*`, and `>` as the last)
+    "#
+    );
+    assert_snapshot!(brief_manifest("[services.nats.jetstream]\nstorage = 0\nmemory = '1GB'\nmax = 1"), @r#"
+    4:11 must be more than zero (-)
+    5:10 `1GB` is not a size (did you mean "1G"? Units are powers of 1024)
+    6:1 unknown key `max` in [services.nats.jetstream] (known here: `storage`, `memory`)
     "#);
+    assert_snapshot!(
+        brief_manifest("[services.x-Redis]\n[services.x-redis]\na = 1.5\nb = ['a,b']\nc = [['a']]\nd = {}"),
+        @"
+    3:11 `Redis` cannot be a kind of service (a-z, 0-9 and `-`, starting with a letter, at most 32)
+    5:5 expected a string, a whole number, or true or false, found a float (-)
+    "
+    );
+    assert_snapshot!(brief_manifest("[build]\nremote = true\noutput = '../x'\ntimeout = 0\n[build.env]\nP = '${port}'"), @"
+    5:10 `../x` is not a path inside the source: `..` could leave it (-)
+    6:11 must be longer than zero (-)
+    8:5 a build has no port (-)
+    ");
+    assert_snapshot!(brief_manifest("[build]\noutput = 'a['"), @"4:10 `a[` is not a pattern: unclosed character class; missing ']' (-)");
+    assert_snapshot!(brief_manifest("[build]\noutput = ['dist', '.', '/x', 1]"), @r#"
+    4:19 `.` is the whole tree already (output = ".")
+    4:24 `/x` is not a path inside the source: it starts with `/` (-)
+    4:30 expected a string, found an integer (did you mean "1"?)
+    "#);
+    assert_snapshot!(brief_manifest("[build]\noutput = []"), @"4:10 a release of nothing (leave the key out for what the build makes)");
+    assert_snapshot!(brief_manifest("[build]\noutput = true"), @"4:10 expected a path, a pattern, or an array of them, found a boolean (-)");
 }
 
 #[test]
@@ -414,6 +442,24 @@ fn a_servers_file() {
     4:15 not an S3 location (as in "s3://bucket/prefix")
     5:9 unknown key `app` in [backup.include] (known here: `app_data`, `secrets`, `postgres`)
     "#
+    );
+    assert_snapshot!(
+        brief_server("[services.nats]\nurl = 'ftp://x'\nversion = 'latest'\n[services.postgres]\nprograms = 'pg'"),
+        @r#"
+    2:7 expected a URL that starts with `https://` (-)
+    3:1 `version` without `sha256` (-)
+    3:11 not a version (numbers and dots, as in "17" or "2.10")
+    5:12 expected an absolute path without `..` (as in "/var/vela")
+    "#
+    );
+    assert_snapshot!(
+        brief_server("[services.nats]\nurl = 'https://x/{os}'\nsha256 = { amd64 = 'abc', riscv = '' }"),
+        @"
+    2:7 an unknown variable in the URL (`{version}` and `{arch}` are replaced; nothing else is in braces)
+    3:1 `sha256` without `version` (-)
+    3:20 not a SHA-256 checksum (64 hexadecimal digits)
+    3:27 unknown key `riscv` in [services.nats.sha256] (known here: `amd64`, `arm64`)
+    "
     );
     assert_snapshot!(brief_server("backup.schedule = '5s'"), @"1:19 backups less than a minute apart (-)");
 }

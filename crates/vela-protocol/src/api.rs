@@ -28,8 +28,11 @@ pub struct Upload {
 pub struct DeployRequest {
     /// Made by the client: asking twice with the same id attaches to the first.
     pub deploy: Uuid,
-    /// The upload that holds the artifact.
+    /// The upload that holds the artifact, or the source it is built from.
     pub upload: Uuid,
+    /// Whether the upload is source, a tar.gz of a source tree, from which `[build]` of the manifest makes the artifact.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub build: bool,
     /// Its size in bytes.
     pub size: u64,
     /// Its SHA-256, in hexadecimal.

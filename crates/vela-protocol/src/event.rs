@@ -89,6 +89,13 @@ pub enum Event {
         /// The line without its end.
         line: String,
     },
+    /// The build command wrote a line.
+    BuildPrinted {
+        /// To which stream.
+        stream: Stream,
+        /// The line without its end.
+        line: String,
+    },
     /// A process of the app was started.
     InstanceStarted {
         /// The instance.

@@ -40,7 +40,7 @@ pub use error::{ApiError, ErrorCode, Report};
 pub use event::{Attempt, Envelope, Event, Operation, Serving, Stream, Who};
 pub use status::{
     AppState, AppStatus, HistoryEntry, InProgress, InstanceStatus, LogLine, Outcome, ReleaseStatus,
-    ReleaseSummary, RouterStats, SecretNames,
+    ReleaseSummary, RouterStats, SecretNames, ServiceApp, ServiceCredentials, ServiceStatus,
 };
 pub use step::{Hook, Step};
 

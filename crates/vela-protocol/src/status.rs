@@ -205,6 +205,44 @@ impl Outcome {
     }
 }
 
+/// One server that apps share: a line of `vela services list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// What kind of service it is: `postgres`.
+    pub kind: String,
+    /// The server's name: `postgres-15`.
+    pub server: String,
+    /// Its version, as far as it is known.
+    pub version: Option<String>,
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// How often it ended by itself and was started again since the daemon's start.
+    pub restarts: u64,
+    /// Where it listens.
+    pub address: String,
+    /// Which apps have something in it.
+    pub apps: Vec<ServiceApp>,
+}
+
+/// What one app has in a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceApp {
+    /// The app.
+    pub app: String,
+    /// What: the names of its databases, its subjects.
+    pub holds: Vec<String>,
+    /// Whether the app may use it; one that was removed without its data may not.
+    pub active: bool,
+}
+
+/// The answer to `GET /v1/apps/{app}/services`: the variables that the app's services give it, passwords among them.
+/// Has no `Debug`, for it holds secrets.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCredentials {
+    /// By kind of service, then by the variable's name.
+    pub kinds: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
+}
+
 /// One line of an app's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Step {
+    /// Build the release from source; only with `[build] remote = true`.
+    Build,
     /// Verify the artifact and unpack it into its release directory.
     Unpack,
     /// Record the manifest and who deployed it.
@@ -44,7 +46,8 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Step; 15] = [
+    pub const ALL: [Step; 16] = [
+        Step::Build,
         Step::Unpack,
         Step::Register,
         Step::Provision,
@@ -65,6 +68,7 @@ impl Step {
     /// The name on the wire and in history.
     pub fn as_str(self) -> &'static str {
         match self {
+            Step::Build => "build",
             Step::Unpack => "unpack",
             Step::Register => "register",
             Step::Provision => "provision",

@@ -17,6 +17,21 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
+    /// Pins the generation that the host goes to now, if nothing has to be waited for.
+    pub(crate) fn enter_at_once(
+        worker: &Worker,
+        host: &str,
+    ) -> Option<Result<Pinned<Generation>, Failure>> {
+        match worker.routes.find(host) {
+            None => Some(Err(Failure::UnknownHost)),
+            Some(Target::Serving(generation)) if generation.upstreams.is_empty() => {
+                Some(Err(Failure::NoUpstream))
+            }
+            Some(Target::Serving(generation)) => Pinned::new(&generation).map(Ok),
+            Some(Target::Parked(_)) => None,
+        }
+    }
+
     /// Pins the generation that the host goes to now.
     pub(crate) async fn enter(
         &mut self,

@@ -1,244 +1,608 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::{Body, Incoming};
-use hyper::header::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::client_io::ClientIo;
-use crate::entrance::Entrance;
-use crate::exchange::answer;
+use crate::call::shortest_limit;
+use crate::client_stream::ClientStream;
+use crate::entrance::{Answer, Entrance};
+use crate::exchange::After;
+use crate::failure::Failure;
+use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
+use crate::pages;
+use crate::patience::{Patience, Wait};
+use crate::refusal::Refusal;
 use crate::stats::count;
-use crate::turn::Turn;
+use crate::stop::Stop;
+use crate::turnstile::Ticket;
+use crate::wire::Wire;
 use crate::worker::Worker;
 
-/// A client's connection.
+/// A client's connection, which has one request at a time.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
     /// Where it came in.
     pub(crate) entrance: Arc<Entrance>,
     /// Its address, as upstreams are told.
-    pub(crate) address: HeaderValue,
-    pub(crate) turn: Arc<Turn>,
+    pub(crate) address: String,
+    /// What it says about who asked is believed.
+    pub(crate) is_trusted: bool,
+    pub(crate) wire: Wire<C>,
+    pub(crate) patience: Patience,
+    /// The normalised host of the request.
+    pub(crate) host: String,
+    head_end: HeadEnd,
+    has_asked: bool,
+    is_busy: bool,
     /// Keeps the worker from ending before the connection, and the tunnel that it may become.
     _live: Pinned<InFlight>,
 }
 
-impl Client {
+/// What comes while a request is awaited.
+enum Next {
+    /// A request's head, in so many bytes.
+    Head(usize),
+    Refused(Refusal),
+    /// The client has waited too long with it.
+    Late(Wait),
+    /// The client has gone, or nothing more will be served.
+    End,
+    /// The worker stops, and no request has begun.
+    Stop,
+}
+
+impl<C: ClientStream> Client<C> {
     pub(crate) fn new(
         worker: &Arc<Worker>,
         entrance: &Arc<Entrance>,
         peer: SocketAddr,
         live: Pinned<InFlight>,
-    ) -> Arc<Client> {
+        stream: C,
+    ) -> Client<C> {
         count(&worker.counters.connections);
-        let address = peer.ip().to_canonical().to_string();
-        Arc::new(Client {
+        Client {
+            address: peer.ip().to_canonical().to_string(),
+            is_trusted: worker
+                .config
+                .trusted_proxies
+                .iter()
+                .any(|network| network.contains(peer.ip())),
+            wire: Wire::new(stream),
+            patience: Patience::new(shortest_limit(&worker.config)),
+            host: String::new(),
+            head_end: HeadEnd::default(),
+            has_asked: false,
+            is_busy: false,
             worker: Arc::clone(worker),
             entrance: Arc::clone(entrance),
-            address: HeaderValue::try_from(address).unwrap_or(UNKNOWN),
-            turn: Arc::new(Turn::new()),
             _live: live,
-        })
-    }
-
-    /// Serves the connection until it ends, becomes a tunnel, or the worker stops.
-    pub(crate) async fn serve<S>(self: Arc<Self>, socket: S)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let worker = Arc::clone(&self.worker);
-        let turn = Arc::clone(&self.turn);
-        let timeouts = &worker.config.timeouts;
-        let io = ClientIo::new(socket, Arc::clone(&turn), timeouts);
-        let service = service_fn(move |request| answer(Ongoing::begin(&self, &request), request));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(None) // see ClientIo
-            .max_headers(worker.config.limits.headers)
-            .max_header_size(worker.config.limits.head_bytes)
-            .auto_date_header(false)
-            .serve_connection(TokioIo::new(io), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            // The connection first: what it has read already is still served.
-            biased;
-            ended = connection.as_mut() => ended,
-            () = worker.stopping() => match last_request(connection.as_mut(), &turn, &worker).await {
-                Some(ended) => ended,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::trace!(%error, "connection of a client ended");
         }
     }
-}
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        let connections = &self.worker.counters.connections;
-        connections.fetch_sub(1, Ordering::Relaxed);
+    /// Serves the connection until it ends, also as the tunnel that it may become.
+    pub(crate) async fn serve(mut self, _ticket: Ticket) {
+        let worker = Arc::clone(&self.worker);
+        let mut stopping = Stopping::new(&worker.stop);
+        loop {
+            let next = poll_fn(|cx| self.poll_next(cx, Some(&mut stopping))).await;
+            let next = match next {
+                Next::Stop => self.last_request().await,
+                next => next,
+            };
+            let after = match next {
+                Next::Head(length) => {
+                    self.head_end = HeadEnd::default();
+                    self.has_asked = true;
+                    self.patience.end();
+                    let after = self.exchange(length).await;
+                    self.rest();
+                    after
+                }
+                Next::Refused(refusal) => self.page(Failure::Refused(refusal), true).await,
+                Next::Late(Wait::Head) => self.page(Failure::HeadTimedOut, true).await,
+                Next::Late(_) | Next::End | Next::Stop => After::Close,
+            };
+            match after {
+                After::Next => {}
+                After::Linger => return self.linger().await,
+                After::Close if self.wire.input.is_empty() => return self.close().await,
+                After::Close => return self.linger().await,
+                After::Reset => return self.wire.stream.reset_when_closed(),
+            }
+        }
     }
-}
 
-/// A request from its head to the end of its response or tunnel.
-#[derive(Debug)]
-pub(crate) struct Ongoing {
-    pub(crate) client: Arc<Client>,
-}
-
-impl Ongoing {
-    fn begin(client: &Arc<Client>, request: &Request<Incoming>) -> Ongoing {
-        let counters = &client.worker.counters;
+    /// The request counts as in flight until [`rest`](Self::rest).
+    pub(crate) fn begin(&mut self) {
+        let counters = &self.worker.counters;
         count(&counters.requests);
         count(&counters.in_flight);
-        client.turn.begin(!request.body().is_end_stream());
-        Ongoing {
-            client: Arc::clone(client),
+        self.is_busy = true;
+    }
+
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.is_busy) {
+            let in_flight = &self.worker.counters.in_flight;
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.wire.input.is_empty() {
+            self.wire.input.release();
+        }
+        self.wire.output.release_if_empty();
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        stopping: Option<&mut Stopping<'_>>,
+    ) -> Poll<Next> {
+        loop {
+            if let Some(next) = self.look() {
+                return Poll::Ready(next);
+            }
+            let most = self.worker.config.limits.head_bytes;
+            match self.wire.poll_fill(cx, most) {
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.wire.input.release();
+                    return Poll::Ready(Next::End);
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
+            }
+        }
+        let is_idle = self.wire.input.is_empty();
+        if is_idle && stopping.is_some_and(|stopping| stopping.poll(cx)) {
+            return Poll::Ready(Next::Stop);
+        }
+        let limits = &self.worker.config.timeouts;
+        match (is_idle, self.has_asked) {
+            (false, _) => self.patience.wait(Wait::Head, limits.header_read),
+            (true, false) => self.patience.wait(Wait::FirstByte, limits.header_read),
+            (true, true) => self.patience.wait(Wait::NextRequest, limits.keep_alive),
+        }
+        self.patience.poll_over(cx).map(Next::Late)
+    }
+
+    /// Whether what has come is a head.
+    fn look(&mut self) -> Option<Next> {
+        let input = &mut self.wire.input;
+        // Empty lines before a request do no harm (RFC 9112, 2.2).
+        while self.head_end.is_at_start() && input.filled().starts_with(b"\r\n") {
+            input.consume(2);
+        }
+        let first = *input.filled().first()?;
+        if input.filled() == b"\r" {
+            return None;
+        }
+        let limits = &self.worker.config.limits;
+        let (most, longest_line) = (limits.head_bytes, limits.target_bytes + METHOD_AND_VERSION);
+        let refusal = match self.head_end.find(input.filled()) {
+            Extent::Whole(length) if length <= most => return Some(Next::Head(length)),
+            Extent::BareLineFeed => Refusal::Malformed,
+            // What is no request at all need not be waited for.
+            Extent::Partial { .. } if !first.is_ascii_alphanumeric() => Refusal::Malformed,
+            Extent::Partial { in_first_line } if in_first_line && input.len() > longest_line => {
+                Refusal::TargetTooLong
+            }
+            Extent::Partial { .. } if input.len() < most => return None,
+            Extent::Partial { .. } | Extent::Whole(_) => Refusal::HeadTooLarge,
+        };
+        Some(Next::Refused(refusal))
+    }
+
+    /// What came before the stop is still served. The runtime has not had a look at the socket,
+    /// and a new connection has a moment for its first request.
+    async fn last_request(&mut self) -> Next {
+        tokio::task::yield_now().await;
+        let rest = self.worker.stop.until().map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        let chance = match self.has_asked {
+            false => FIRST_REQUEST.min(rest / 2),
+            true => Duration::ZERO,
+        };
+        let mut chance = Box::pin(tokio::time::sleep(chance));
+        poll_fn(|cx| {
+            let next = self.poll_next(cx, None);
+            if next.is_pending() && self.wire.input.is_empty() {
+                return chance.as_mut().poll(cx).map(|()| Next::End);
+            }
+            next
+        })
+        .await
+    }
+
+    /// Answers by a page of the proxy's own.
+    pub(crate) async fn page(&mut self, failure: Failure, with_body: bool) -> After {
+        self.write_page(failure, with_body, false).await
+    }
+
+    /// `stays` says that what follows on the connection is another request.
+    pub(crate) async fn write_page(
+        &mut self,
+        failure: Failure,
+        with_body: bool,
+        stays: bool,
+    ) -> After {
+        let stays = stays && !self.worker.stop.is_told();
+        pages::write(&failure, with_body, !stays, &mut self.wire.output);
+        self.finish(stays).await
+    }
+
+    /// Answers a request that goes to no upstream.
+    pub(crate) async fn write_answer(
+        &mut self,
+        answer: &Answer,
+        with_body: bool,
+        stays: bool,
+    ) -> After {
+        let stays = stays && !self.worker.stop.is_told();
+        pages::write_answer(answer, with_body, !stays, &mut self.wire.output);
+        self.finish(stays).await
+    }
+
+    /// Sends what is left of the proxy's own answer.
+    async fn finish(&mut self, stays: bool) -> After {
+        match (self.flush().await, stays) {
+            (false, _) => After::Reset,
+            (true, true) => After::Next,
+            (true, false) => After::Linger,
         }
     }
-}
 
-impl Drop for Ongoing {
-    fn drop(&mut self) {
-        let in_flight = &self.client.worker.counters.in_flight;
-        in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.client.turn.end();
+    /// Whether the client has taken all.
+    async fn flush(&mut self) -> bool {
+        let limit = self.worker.config.timeouts.write;
+        self.patience.end();
+        poll_fn(|cx| {
+            if let Poll::Ready(flushed) = self.wire.poll_flush(cx) {
+                return Poll::Ready(flushed.is_ok());
+            }
+            self.patience.wait(Wait::Write, limit);
+            self.patience.poll_over(cx).map(|_| false)
+        })
+        .await
+    }
+
+    /// Says that nothing more comes, where the protocol has a word for it: without, a client takes
+    /// the end for an attack.
+    async fn close(&mut self) {
+        if !C::ENDS_BY_WORD {
+            return;
+        }
+        self.patience.end();
+        self.patience.wait(Wait::Linger, LINGER);
+        poll_fn(|cx| {
+            match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
+                // It may have gone first.
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => self.patience.poll_over(cx).map(|_| ()),
+            }
+        })
+        .await;
+    }
+
+    /// Closes in a way that lets the last answer arrive. To close while the client still sends is
+    /// to reset the connection, and a reset overtakes what the client has not read yet.
+    async fn linger(&mut self) {
+        self.wire.input.release();
+        self.patience.end();
+        self.patience.wait(Wait::Linger, LINGER);
+        let mut unwanted = LINGER_BYTES;
+        let mut is_shut = false;
+        poll_fn(|cx| {
+            if !is_shut {
+                if ready!(Pin::new(&mut self.wire.stream).poll_shutdown(cx)).is_err() {
+                    return Poll::Ready(());
+                }
+                is_shut = true;
+            }
+            while unwanted > 0 {
+                match self.wire.poll_fill(cx, 1) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(count)) => {
+                        unwanted = unwanted.saturating_sub(count);
+                        self.wire.input.consume(count);
+                    }
+                    Poll::Pending => return self.patience.poll_over(cx).map(|_| ()),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
-/// Drives a connection on for a moment before it is told to stop. hyper closes one on which it has
-/// read nothing, or nothing since the last response, even if a request lies in the socket's buffer.
-/// Gives how the connection ended, if it did.
-async fn last_request<C>(
-    mut connection: Pin<&mut C>,
-    turn: &Turn,
-    worker: &Worker,
-) -> Option<C::Output>
-where
-    C: Future,
-{
-    let before = turn.number();
-    // The runtime has a look at the socket: what has arrived is there to be read then.
-    tokio::task::yield_now().await;
-    let until = *worker.stop.borrow();
-    let rest = until.map_or(Duration::ZERO, |until| {
-        until.saturating_duration_since(Instant::now())
-    });
-    let chance = match before {
-        0 => FIRST_REQUEST.min(rest / 2),
-        _ => Duration::ZERO,
-    };
-    let begun = poll_fn(|cx| match connection.as_mut().poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending if turn.number() != before => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    });
-    timeout(chance, begun).await.ok().flatten()
+impl<C> Drop for Client<C> {
+    fn drop(&mut self) {
+        let counters = &self.worker.counters;
+        if self.is_busy {
+            counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
+/// Waits for the word to stop: by a future that is asked once, to know the task, and by a look.
+struct Stopping<'a> {
+    stop: &'a Stop,
+    told: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    is_known: bool,
+}
+
+impl<'a> Stopping<'a> {
+    fn new(stop: &'a Stop) -> Stopping<'a> {
+        Stopping {
+            stop,
+            told: None,
+            is_known: false,
+        }
+    }
+
+    /// Whether it was told.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.is_known {
+            self.is_known = true;
+            let told = self.told.insert(Box::pin(self.stop.wait()));
+            return told.as_mut().poll(cx).is_ready();
+        }
+        self.stop.is_told()
+    }
+}
+
+/// What stands beside the target in a request's first line, at most.
+const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
-const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
+/// How long, and for how many bytes, a client that has its answer may go on sending.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use tokio::net::TcpStream;
-    use tokio::sync::watch;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
+
+    use crate::crew::Crew;
+    use crate::turnstile::Turnstile;
+    use crate::{ProxyConfig, Timeouts};
 
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
 
-    struct Stop(watch::Sender<Option<Instant>>);
-
-    impl Stop {
-        fn now(&self) {
-            let until = Instant::now() + Duration::from_secs(20);
-            self.0.send_replace(Some(until));
-        }
-    }
-
-    fn serve() -> (std::net::TcpStream, JoinHandle<()>, Stop) {
-        let (stop, stopping) = watch::channel(None);
+    /// There is no route: each request is answered 404.
+    fn serve(timeouts: Timeouts) -> (DuplexStream, JoinHandle<()>, Arc<Worker>) {
+        let (outside, inside) = duplex(1024);
         let worker = Arc::new(Worker {
             routes: Arc::default(),
-            config: Arc::default(),
+            config: Arc::new(ProxyConfig {
+                timeouts,
+                ..ProxyConfig::default()
+            }),
             pool: Arc::new(crate::pool::Pool::new(1, Duration::ZERO)),
             counters: Arc::default(),
             live: Arc::new(InFlight::new()),
-            stop: stopping,
+            crew: Arc::new(Crew::of(0).0),
+            turnstile: Arc::new(Turnstile::new(usize::MAX)),
+            stop: Arc::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (server, peer) = listener.accept().unwrap();
-        server.set_nonblocking(true).unwrap();
-        let server = TcpStream::from_std(server).unwrap();
         let live = Pinned::new(&worker.live).unwrap();
-        let serving = tokio::spawn(Client::new(&worker, &Arc::default(), peer, live).serve(server));
-        (client, serving, Stop(stop))
+        let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
+        let ticket = worker.turnstile.enter(peer.ip()).unwrap();
+        let serving =
+            tokio::spawn(Client::new(&worker, &Arc::default(), peer, live, inside).serve(ticket));
+        (outside, serving, worker)
     }
 
-    /// There is no route: each request is answered 404.
-    fn answers(mut client: std::net::TcpStream) -> String {
+    fn limits() -> Timeouts {
+        Timeouts {
+            header_read: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(70),
+            write: Duration::from_secs(60),
+            ..Timeouts::default()
+        }
+    }
+
+    fn stop(worker: &Worker) {
+        worker.stop.tell(Instant::now() + Duration::from_secs(20));
+    }
+
+    async fn answer(client: &mut DuplexStream) -> String {
+        let mut answer = vec![0; 1024];
+        let length = client.read(&mut answer).await.unwrap();
+        answer.truncate(length);
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn answers(mut client: DuplexStream) -> String {
         let mut answers = String::new();
-        client.read_to_string(&mut answers).unwrap();
+        client.read_to_string(&mut answers).await.unwrap();
         answers
     }
 
-    #[tokio::test]
-    async fn a_request_that_arrived_before_the_stop_is_answered() {
-        let (mut client, serving, stop) = serve();
-        // The connection's task does not run before both have happened.
-        client.write_all(GET).unwrap();
-        stop.now();
-        serving.await.unwrap();
-        assert!(answers(client).starts_with("HTTP/1.1 404 "));
-    }
-
-    #[tokio::test]
-    async fn so_is_a_request_on_a_kept_connection() {
-        let (mut client, serving, stop) = serve();
-        client.write_all(GET).unwrap();
-        client.set_nonblocking(true).unwrap();
-        while client.peek(&mut [0]).is_err() {
-            tokio::task::yield_now().await;
-        }
-        client.set_nonblocking(false).unwrap();
-        client.write_all(GET).unwrap();
-        stop.now();
-        serving.await.unwrap();
-        assert_eq!(answers(client).matches("HTTP/1.1 404 ").count(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_silent_connection_does_not_hold_up_the_stop() {
-        let (client, serving, stop) = serve();
-        stop.now();
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends_without_an_answer() {
+        let (client, serving, _worker) = serve(limits());
         let begun = Instant::now();
         serving.await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(5));
-        assert_eq!(answers(client), "");
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        assert_eq!(answers(client).await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_trickles_in_gets_408() {
+        let (mut client, serving, _worker) = serve(limits());
+        let begun = Instant::now();
+        for byte in &GET[..4] {
+            client.write_all(&[*byte]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        let answer = answer(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("connection: close\r\n"));
+        serving.await.unwrap();
+        assert!(begun.elapsed() <= Duration::from_secs(12) + LINGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_limit_again_on_a_kept_connection() {
+        let (mut client, _serving, _worker) = serve(limits());
+        client.write_all(GET).await.unwrap();
+        answer(&mut client).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let begun = Instant::now();
+        client.write_all(&GET[..9]).await.unwrap();
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 408 "));
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_waits_for_the_next_request() {
+        let (mut client, serving, worker) = serve(limits());
+        client.write_all(GET).await.unwrap();
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 404 "));
+        let begun = Instant::now();
+        serving.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(70));
+        assert_eq!(answers(client).await, "");
+        assert_eq!(worker.counters.connections.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_keep_alive_at_all_does_not_spin() {
+        let (mut client, serving, _worker) = serve(Timeouts {
+            keep_alive: Duration::ZERO,
+            ..limits()
+        });
+        client.write_all(GET).await.unwrap();
+        serving.await.unwrap();
+        assert_eq!(answers(client).await.matches("HTTP/1.1 404 ").count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_nobody_takes_is_given_up() {
+        let (mut client, serving, _worker) = serve(limits());
+        let begun = Instant::now();
+        // As many as do not fit into what is between.
+        for _ in 0..20 {
+            let sent = client.write_all(GET);
+            if tokio::time::timeout(Duration::from_millis(1), sent)
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+        serving.await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(60));
+        assert!(begun.elapsed() < Duration::from_secs(62));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_still_sends_is_not_reset_at_once() {
+        let (mut client, serving, _worker) = serve(limits());
+        let begun = Instant::now();
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9999999\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 404 "));
+        let mut sent = 0;
+        while client.write_all(&[0; 1024]).await.is_ok() {
+            sent += 1024;
+        }
+        let most = LINGER_BYTES + 32 * 1024;
+        assert!((LINGER_BYTES..=most).contains(&sent), "{sent}");
+        serving.await.unwrap();
+        assert!(begun.elapsed() < LINGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_ends_is_not_waited_for() {
+        let (mut client, serving, _worker) = serve(limits());
+        let begun = Instant::now();
+        client.write_all(b"\x16\x03\x01").await.unwrap();
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 400 "));
+        serving.await.unwrap();
+        assert_eq!(begun.elapsed(), LINGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_arrived_before_the_stop_is_answered() {
+        let (mut client, serving, worker) = serve(limits());
+        // The connection's task does not run before both have happened.
+        client.write_all(GET).await.unwrap();
+        stop(&worker);
+        serving.await.unwrap();
+        let answers = answers(client).await;
+        assert!(answers.starts_with("HTTP/1.1 404 "));
+        assert!(answers.contains("connection: close\r\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_is_a_request_on_a_kept_connection() {
+        let (mut client, serving, worker) = serve(limits());
+        client.write_all(GET).await.unwrap();
+        answer(&mut client).await;
+        client.write_all(GET).await.unwrap();
+        stop(&worker);
+        serving.await.unwrap();
+        assert_eq!(answers(client).await.matches("HTTP/1.1 404 ").count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_does_not_hold_up_the_stop() {
+        for has_asked in [false, true] {
+            let (mut client, serving, worker) = serve(limits());
+            tokio::task::yield_now().await;
+            if has_asked {
+                client.write_all(GET).await.unwrap();
+                answer(&mut client).await;
+            }
+            let begun = Instant::now();
+            stop(&worker);
+            serving.await.unwrap();
+            let waited = if has_asked {
+                Duration::ZERO
+            } else {
+                FIRST_REQUEST
+            };
+            assert!(begun.elapsed() >= waited);
+            assert!(begun.elapsed() <= waited + Duration::from_millis(1));
+            assert_eq!(answers(client).await, "");
+        }
+    }
+
+    /// Its first request was there before it was first looked at.
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_one_that_asked_at_once() {
+        let (mut client, serving, worker) = serve(limits());
+        client.write_all(GET).await.unwrap();
+        answer(&mut client).await;
+        let begun = Instant::now();
+        stop(&worker);
+        serving.await.unwrap();
+        assert!(begun.elapsed() <= Duration::from_millis(1));
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_small() {
+        let (_client, serving, worker) = serve(limits());
+        drop(serving);
+        let live = Pinned::new(&worker.live).unwrap();
+        let (_outside, inside) = duplex(1);
+        let peer = ([192, 0, 2, 1], 1).into();
+        let client = Client::new(&worker, &Arc::default(), peer, live, inside);
+        let ticket = worker.turnstile.enter(([192, 0, 2, 1]).into()).unwrap();
+        let size = size_of_val(&client.serve(ticket));
+        assert!(size < 2500, "{size}");
     }
 }

@@ -1,6 +1,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::Network;
+
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyConfig {
@@ -8,6 +10,10 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// How much it takes.
     pub limits: Limits,
+    /// The proxies in front of this one. What they say in `X-Forwarded-*`, `Forwarded` and
+    /// `X-Real-IP` is passed on, and their address added to `X-Forwarded-For`. None by default:
+    /// what anybody else says is replaced.
+    pub trusted_proxies: Vec<Network>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
 }
@@ -17,6 +23,7 @@ impl Default for ProxyConfig {
         ProxyConfig {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }
@@ -75,6 +82,17 @@ pub struct Limits {
     pub head_bytes: usize,
     /// The most header fields in a request or response. Then 431, or 502. Default 100.
     pub headers: usize,
+    /// The longest request target in bytes. Then 414. Default 16 KiB.
+    pub target_bytes: usize,
+    /// The longest request body in bytes. Then 413. Unlimited by default: how much an app takes is
+    /// the app's to say.
+    pub body_bytes: u64,
+    /// The most client connections at one time, tunnels included. What comes then waits in the
+    /// kernel's queue. Default 65,536.
+    pub connections: usize,
+    /// The most client connections at one time from one address; more are closed at once.
+    /// Unlimited by default: behind a load balancer all have the same address.
+    pub connections_per_address: usize,
     /// The most unused connections kept to one upstream by one worker. Default 128.
     pub upstream_idle: usize,
 }
@@ -84,6 +102,10 @@ impl Default for Limits {
         Limits {
             head_bytes: 64 * 1024,
             headers: 100,
+            target_bytes: 16 * 1024,
+            body_bytes: u64::MAX,
+            connections: 65_536,
+            connections_per_address: usize::MAX,
             upstream_idle: 128,
         }
     }

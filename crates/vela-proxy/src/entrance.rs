@@ -40,6 +40,11 @@ impl Entrance {
         }
     }
 
+    /// Whether any request has its answer here.
+    pub(crate) fn may_answer(&self) -> bool {
+        self.challenges.is_some() || self.redirect.is_some()
+    }
+
     /// The answer to a request, if it is not for an upstream. The host is normalised; the target is
     /// the request's path and query, which have no characters that a header must not have.
     pub(crate) fn answer(

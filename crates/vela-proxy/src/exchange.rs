@@ -1,247 +1,392 @@
-use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{HeaderValue, LOCATION, STRICT_TRANSPORT_SECURITY};
-use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use tokio::time::{Instant, sleep};
 
 use crate::admission::Admission;
-use crate::client::{Client, Ongoing};
+use crate::buffer::Buffer;
+use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
+use crate::client::Client;
+use crate::client_stream::ClientStream;
+use crate::dial::dial;
 use crate::entrance::Answer;
 use crate::failure::Failure;
 use crate::generation::Generation;
-use crate::headers::{self, Sender};
-use crate::host::normalise;
-use crate::lease::Lease;
-use crate::pages::page;
-use crate::request_body::{Progress, RequestBody};
-use crate::request_check::{Refusal, host_of};
-use crate::response_body::ResponseBody;
+use crate::head_end::HeadEnd;
+use crate::in_flight::Pinned;
+use crate::pool::Connection;
+use crate::refusal::Refusal;
+use crate::request_head::{self, Asked, Sender};
+use crate::response_head::Answered;
 use crate::stats::count;
-use crate::tunnel::Tunnel;
-use crate::upstream_call::{self, Answered, Unanswered};
+use crate::tunnel::tunnel;
+use crate::upstream_stream::is_spent;
+use crate::wire::Wire;
 use crate::worker::Worker;
 
-/// Answers one request: by an upstream, or by a page of the proxy's own.
-pub(crate) async fn answer(
-    ongoing: Ongoing,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    Ok(match exchange(&ongoing.client, request).await {
-        Ok(Reply::Response(response)) => response.map(|body| body.with(ongoing)),
-        Ok(Reply::Tunnel(response, tunnel)) => {
-            // What comes now is the tunnel's, also after its other side has closed.
-            ongoing.client.turn.body_read();
-            tokio::spawn(tunnel.run(ongoing));
-            response
-        }
-        Err(failure) => page(&failure).map(|body| body.with(ongoing)),
-    })
+/// What happens to a client's connection when a request has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It has another request.
+    Next,
+    Close,
+    /// It is closed when the client has had time to read its answer.
+    Linger,
+    /// It is closed so that the client knows that something is missing.
+    Reset,
 }
 
-/// What an upstream replied.
-enum Reply {
-    Response(Response<ResponseBody>),
-    /// The client is told to switch protocols, and then tunnelled.
-    Tunnel(Response<ResponseBody>, Tunnel),
+/// A request that has been sent, and the begin of its response.
+struct Sent {
+    answered: Answered,
+    connection: Connection,
+    upstream: usize,
+    /// Keeps the upstream from being stopped meanwhile.
+    generation: Pinned<Generation>,
+}
+
+/// Why no upstream responds.
+enum Unanswered {
+    /// No upstream was sent any of it: it may go elsewhere.
+    Unsent(Failure),
+    /// It may have had its effect.
+    Failed(Failure),
+    ClientGone,
 }
 
 /// How often to look whether a route has changed, while a request waits for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often a request may follow a route that changes under it.
 const MAX_ROUTE_CHANGES: usize = 8;
+/// How old an unused connection may be for a request that could not be repeated should the
+/// upstream close it at that moment.
+const FRESH: Duration = Duration::from_secs(1);
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-async fn exchange(client: &Arc<Client>, request: Request<Incoming>) -> Result<Reply, Failure> {
-    let worker = &client.worker;
-    let written_host = host_of(&request).map_err(Failure::Refused)?;
-    let host = written_host.to_str().ok().and_then(normalise);
-    let host = host.ok_or(Failure::Refused(Refusal::InvalidHost))?;
-
-    let has_route = || worker.routes.find(&host).is_some();
-    let target = request.uri().path_and_query();
-    let target = target.map_or("", |target| target.as_str());
-    if let Some(answer) = client.entrance.answer(&host, target, has_route) {
-        return Ok(Reply::Response(own(answer)));
-    }
-    let mut admission = Admission::default();
-    let mut generation = admission.enter(worker, &host).await?;
-    let (mut outgoing, upgrade, progress) = outgoing(client, request, written_host.clone());
-    let mut route_changes = 0;
-    loop {
-        match upstream_call::call(worker, &generation, outgoing, progress.as_ref()).await {
-            Ok(Answered {
-                response,
-                connection,
-                upstream,
-            }) => {
-                if let Some(body) = &progress {
-                    body.answered();
-                }
-                let lease = Lease {
-                    connection,
-                    upstream,
-                    pool: Arc::clone(&worker.pool),
-                    progress,
-                    generation,
-                };
-                let mut reply = reply(response, upgrade, lease, client)?;
-                if let Reply::Response(response) = &mut reply {
-                    add_hsts(client.entrance.hsts(&host), response.headers_mut());
-                }
-                return Ok(reply);
+impl<C: ClientStream> Client<C> {
+    /// Answers the request whose head is in the first bytes of the input: by an upstream, or by a
+    /// page of the proxy's own.
+    pub(crate) async fn exchange(&mut self, head: usize) -> After {
+        self.begin();
+        let mut request = Buffer::default();
+        let sender = Sender {
+            address: &self.address,
+            scheme: self.entrance.scheme(),
+            is_trusted: self.is_trusted,
+        };
+        let translated = request_head::translate(
+            &self.wire.input.filled()[..head],
+            &self.worker.config.limits,
+            sender,
+            &mut self.host,
+            &mut request,
+        );
+        self.wire.input.consume(head);
+        let (asked, flow) = match translated {
+            Ok(translated) => translated,
+            Err(refusal) => return self.page(Failure::Refused(refusal), true).await,
+        };
+        let own = match self.entrance.may_answer() {
+            true => self.own_answer(&request),
+            false => None,
+        };
+        let mut upload = Upload {
+            flow,
+            state: Uploaded::NotYet,
+        };
+        if let Some(answer) = own {
+            let stays = asked.keep_alive && upload.flow.skip(&mut self.wire.input);
+            return Box::pin(self.write_answer(&answer, !asked.is_head, stays)).await;
+        }
+        let sent = self.send(&asked, &mut upload, request).await;
+        match sent {
+            Ok(sent) => self.respond(sent, &mut upload, &asked).await,
+            Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
+                let is_sound = !matches!(
+                    failure,
+                    Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
+                );
+                let stays = is_sound
+                    && asked.keep_alive
+                    && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
+                self.write_page(failure, !asked.is_head, stays).await
             }
-            Err(Unanswered::Unsent(request, failure)) => {
-                // An upstream that is gone because it was replaced: its successor is there, or soon will be.
-                if route_changes == MAX_ROUTE_CHANGES
-                    || !replaced_soon(worker, &host, &generation).await
+            Err(Unanswered::ClientGone) => After::Close,
+        }
+    }
+
+    /// The answer to a request that is not for an upstream, by the head that one would get.
+    fn own_answer(&self, request: &Buffer) -> Option<Answer> {
+        let has_route = || self.worker.routes.find(&self.host).is_some();
+        let target = request_head::target(request.filled());
+        self.entrance.answer(&self.host, target, has_route)
+    }
+
+    /// Sends the request to where its host goes, and follows a route that changes meanwhile.
+    async fn send(
+        &mut self,
+        asked: &Asked,
+        upload: &mut Upload,
+        mut request: Buffer,
+    ) -> Result<Sent, Unanswered> {
+        let mut admission = Admission::default();
+        let mut route_changes = 0;
+        loop {
+            let generation = self.enter(&mut admission).await?;
+            let sent = self
+                .try_upstreams(&generation, asked, upload, &mut request)
+                .await;
+            match sent {
+                Ok((answered, connection, upstream)) => {
+                    return Ok(Sent {
+                        answered,
+                        connection,
+                        upstream,
+                        generation,
+                    });
+                }
+                // An upstream that is gone because it was replaced: its successor is there, or
+                // soon will be.
+                Err(Unanswered::Unsent(_))
+                    if route_changes < MAX_ROUTE_CHANGES
+                        && self.is_replaced_soon(&generation).await? =>
                 {
-                    return Err(failure);
+                    route_changes += 1;
+                    count(&self.worker.counters.retries);
                 }
-                route_changes += 1;
-                count(&worker.counters.retries);
-                drop(generation);
-                generation = admission.enter(worker, &host).await?;
-                outgoing = *request;
+                Err(unanswered) => return Err(unanswered),
             }
-            Err(Unanswered::Failed(failure)) => return Err(failure),
         }
     }
-}
 
-/// What is answered before routing.
-fn own(answer: Answer) -> Response<ResponseBody> {
-    match answer {
-        Answer::Challenge(text) => Response::new(ResponseBody::page(text)),
-        Answer::Redirect(location) => {
-            let mut response = Response::new(ResponseBody::page(""));
-            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-            // Made of a host and a target that are sound.
-            if let Ok(location) = HeaderValue::try_from(location) {
-                response.headers_mut().insert(LOCATION, location);
-            }
-            response
-        }
-    }
-}
-
-/// The app's own such header goes before it.
-fn add_hsts(hsts: Option<&str>, headers: &mut HeaderMap) {
-    if let Some(value) = hsts.and_then(|value| HeaderValue::try_from(value).ok()) {
-        headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(value);
-    }
-}
-
-/// Whether the route of an upstream that refuses connections changes within a moment: an instance that has just died
-/// refuses before whoever watches it can say so.
-async fn replaced_soon(worker: &Worker, host: &str, generation: &Generation) -> bool {
-    let until = Instant::now() + worker.config.timeouts.replacement;
-    while worker.routes.has(host, generation) {
-        if Instant::now() >= until {
-            return false;
-        }
-        sleep(LOOK_AGAIN).await;
-    }
-    true
-}
-
-/// The request as an upstream gets it, and the client's side of an upgrade that it asks for.
-fn outgoing(
-    client: &Client,
-    mut request: Request<Incoming>,
-    host: HeaderValue,
-) -> (
-    Request<RequestBody>,
-    Option<OnUpgrade>,
-    Option<Arc<Progress>>,
-) {
-    let sender = Sender {
-        address: &client.address,
-        scheme: client.entrance.scheme(),
-    };
-    // HTTP/1.0 knows no upgrade.
-    let may_upgrade = request.version() == Version::HTTP_11;
-    let upgrade = headers::prepare_request(request.headers_mut(), host, &sender, may_upgrade)
-        .map(|_| hyper::upgrade::on(&mut request));
-    let (mut parts, body) = request.into_parts();
-    let limit = client.worker.config.timeouts.body_read;
-    let (body, progress) = RequestBody::new(body, limit, &client.turn);
-    parts.uri = origin_form(parts.uri);
-    let mut outgoing = Request::new(body);
-    *outgoing.method_mut() = parts.method;
-    *outgoing.uri_mut() = parts.uri;
-    *outgoing.headers_mut() = parts.headers;
-    (outgoing, upgrade, progress)
-}
-
-fn origin_form(uri: Uri) -> Uri {
-    match uri.authority() {
-        None => uri,
-        Some(_) => uri
-            .into_parts()
-            .path_and_query
-            .map_or_else(Uri::default, Uri::from),
-    }
-}
-
-fn reply(
-    response: Response<Incoming>,
-    upgrade: Option<OnUpgrade>,
-    mut lease: Lease,
-    client: &Client,
-) -> Result<Reply, Failure> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return match upgrade {
-            Some(upgrade) => Ok(switch(response, upgrade, lease)),
+    async fn enter(&mut self, admission: &mut Admission) -> Result<Pinned<Generation>, Unanswered> {
+        let entered = match Admission::enter_at_once(&self.worker, &self.host) {
+            Some(entered) => entered,
             None => {
-                count(&client.worker.counters.upstream_errors);
-                Err(Failure::Malformed)
+                let entering = Box::pin(admission.enter(&self.worker, &self.host));
+                unless_gone(&mut self.wire, entering).await?
             }
         };
+        entered.map_err(Unanswered::Failed)
     }
-    let (mut parts, body) = response.into_parts();
-    if !headers::is_chunked_at_most(&parts.headers)
-        || !headers::normalise_length(&mut parts.headers)
-    {
-        count(&client.worker.counters.upstream_errors);
-        return Err(Failure::Malformed);
+
+    /// Whether the route of an upstream that refuses connections changes within a moment: an
+    /// instance that has just died refuses before whoever watches it can say so.
+    async fn is_replaced_soon(&mut self, generation: &Generation) -> Result<bool, Unanswered> {
+        let (worker, host) = (&self.worker, &self.host);
+        let waiting = Box::pin(async {
+            let until = Instant::now() + worker.config.timeouts.replacement;
+            while worker.routes.has(host, generation) {
+                if Instant::now() >= until {
+                    return false;
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+            true
+        });
+        unless_gone(&mut self.wire, waiting).await
     }
-    headers::prepare_response(&mut parts.headers, parts.status);
-    if headers::is_event_stream(&parts.headers) {
-        lease.generation.become_stream();
+
+    /// Sends a request to one of the generation's upstreams. It goes to another connection or
+    /// upstream as long as that is safe: when it was not sent, or when it is idempotent, has no
+    /// body, and met a kept connection that the upstream was just closing.
+    async fn try_upstreams(
+        &mut self,
+        generation: &Generation,
+        asked: &Asked,
+        upload: &mut Upload,
+        request: &mut Buffer,
+    ) -> Result<(Answered, Connection, usize), Unanswered> {
+        let worker = Arc::clone(&self.worker);
+        let counters = &worker.counters;
+        let is_repeatable = asked.is_idempotent && upload.flow.is_done();
+        let mut failure = Failure::Unreachable;
+        for upstream in generation.candidates() {
+            let mut may_reuse = true;
+            loop {
+                let kept = match may_reuse {
+                    true => kept(&worker, generation, upstream, is_repeatable),
+                    false => None,
+                };
+                let is_reused = kept.is_some();
+                let mut connection = match kept {
+                    Some(connection) => connection,
+                    None => {
+                        let dialling = dial(&generation.upstreams[upstream], &worker.config);
+                        match unless_gone(&mut self.wire, Box::pin(dialling)).await? {
+                            Ok(connection) => connection,
+                            Err(refused) => {
+                                count(&counters.upstream_errors);
+                                failure = refused;
+                                break;
+                            }
+                        }
+                    }
+                };
+                connection.output = std::mem::take(request);
+                let trouble = match self.ask(&mut connection, asked, upload).await {
+                    Ok(answered) => return Ok((answered, connection, upstream)),
+                    Err(trouble) => trouble,
+                };
+                self.wire.output.release();
+                match trouble {
+                    Trouble::Unsent => {
+                        upload.state = Uploaded::NotYet;
+                        *request = std::mem::take(&mut connection.output);
+                        count(&counters.retries);
+                        if !is_reused {
+                            count(&counters.upstream_errors);
+                            failure = Failure::Lost;
+                            break;
+                        }
+                    }
+                    Trouble::Lost if is_reused && is_repeatable && connection.input.is_empty() => {
+                        upload.state = Uploaded::NotYet;
+                        *request = std::mem::take(&mut connection.output);
+                        request.rewind();
+                        count(&counters.retries);
+                        // The other kept ones are likely to be as dead.
+                        may_reuse = false;
+                    }
+                    trouble => return Err(self.unanswered(trouble)),
+                }
+            }
+        }
+        Err(Unanswered::Unsent(failure))
     }
-    let body = ResponseBody::upstream(body, lease);
-    Ok(Reply::Response(response_of(
-        parts.status,
-        parts.headers,
-        body,
-    )))
+
+    /// Sends the request on one connection, until its response begins.
+    async fn ask(
+        &mut self,
+        connection: &mut Connection,
+        asked: &Asked,
+        upload: &mut Upload,
+    ) -> Result<Answered, Trouble> {
+        if asked.expects_continue && self.wire.input.is_empty() {
+            self.wire.output.append(CONTINUE);
+        }
+        let mut call = Call {
+            client: &mut self.wire,
+            upstream: connection,
+            upload,
+            patience: &mut self.patience,
+            asked,
+            config: &self.worker.config,
+            may_stay: !self.worker.stop.is_told(),
+            hsts: self.entrance.hsts(&self.host),
+        };
+        let mut head_end = HeadEnd::default();
+        let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end)).await;
+        self.patience.end();
+        match answered {
+            // Nobody has asked for it, or not to the end.
+            Ok(answered)
+                if answered.status == 101
+                    && !(asked.upgrades && upload.state == Uploaded::Wholly) =>
+            {
+                Err(Trouble::Malformed)
+            }
+            answered => answered,
+        }
+    }
+
+    fn unanswered(&self, trouble: Trouble) -> Unanswered {
+        let failure = match trouble {
+            Trouble::ClientGone => return Unanswered::ClientGone,
+            Trouble::Unsent | Trouble::Lost => Failure::Lost,
+            Trouble::Malformed => Failure::Malformed,
+            Trouble::ResponseTimedOut => Failure::ResponseTimedOut,
+            Trouble::BodyTimedOut => Failure::BodyTimedOut,
+            Trouble::BodyAborted => Failure::BodyAborted,
+            Trouble::BodyTooLarge => Failure::Refused(Refusal::BodyTooLarge),
+        };
+        if failure.is_upstreams() {
+            count(&self.worker.counters.upstream_errors);
+        }
+        Unanswered::Failed(failure)
+    }
+
+    /// Passes the response on.
+    async fn respond(&mut self, sent: Sent, upload: &mut Upload, asked: &Asked) -> After {
+        let Sent {
+            answered,
+            mut connection,
+            upstream,
+            mut generation,
+        } = sent;
+        if answered.status == 101 {
+            generation.become_stream();
+            let linger = self.worker.config.timeouts.tunnel_linger;
+            Box::pin(tunnel(&mut self.wire, &mut connection, linger)).await;
+            // The connection has gone before the pin goes.
+            drop(connection);
+            drop(generation);
+            return After::Close;
+        }
+        if answered.is_event_stream {
+            generation.become_stream();
+        }
+        let is_early = upload.state != Uploaded::Wholly;
+        let mut download = answered.flow;
+        let mut call = Call {
+            client: &mut self.wire,
+            upstream: &mut connection,
+            upload,
+            patience: &mut self.patience,
+            asked,
+            config: &self.worker.config,
+            may_stay: true,
+            hsts: None,
+        };
+        let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
+        self.patience.end();
+        if ended.is_ok() && answered.upstream_stays && !is_early && connection.input.is_empty() {
+            self.worker.pool.put(&generation, upstream, connection);
+        } else {
+            drop(connection);
+        }
+        drop(generation);
+        match ended {
+            Ok(()) if upload.state != Uploaded::Wholly => After::Linger,
+            Ok(()) if answered.client_stays => After::Next,
+            Ok(()) => After::Close,
+            Err(Cut::ByUpstream) if download.ends_by_closing() => After::Reset,
+            Err(Cut::ByUpstream) => After::Close,
+            Err(Cut::ByClient) => After::Linger,
+        }
+    }
 }
 
-fn switch(mut response: Response<Incoming>, client: OnUpgrade, mut lease: Lease) -> Reply {
-    lease.generation.become_stream();
-    let upstream = hyper::upgrade::on(&mut response);
-    let mut headers = std::mem::take(response.headers_mut());
-    headers::prepare_switch(&mut headers);
-    let tunnel = Tunnel {
-        client,
-        upstream,
-        lease,
-    };
-    let body = ResponseBody::page("");
-    Reply::Tunnel(response_of(response.status(), headers, body), tunnel)
+/// An open connection that served a request before.
+fn kept(
+    worker: &Worker,
+    generation: &Generation,
+    upstream: usize,
+    is_repeatable: bool,
+) -> Option<Connection> {
+    let max_age = if is_repeatable { Duration::MAX } else { FRESH };
+    loop {
+        let connection = worker.pool.take(generation, upstream, max_age)?;
+        if is_repeatable || !is_spent(&connection.stream) {
+            return Some(connection);
+        }
+    }
 }
 
-/// The version and hyper's notes about the upstream's connection are not the client's business.
-fn response_of(
-    status: StatusCode,
-    headers: HeaderMap,
-    body: ResponseBody,
-) -> Response<ResponseBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+/// What comes of `what`, unless the client goes first.
+async fn unless_gone<C, T>(
+    client: &mut Wire<C>,
+    mut what: Pin<Box<impl Future<Output = T> + Send + ?Sized>>,
+) -> Result<T, Unanswered>
+where
+    C: ClientStream,
+{
+    poll_fn(|cx| match what.as_mut().poll(cx) {
+        Poll::Ready(come) => Poll::Ready(Ok(come)),
+        Poll::Pending => poll_gone(client, cx).map(|()| Err(Unanswered::ClientGone)),
+    })
+    .await
 }

@@ -1,6 +1,4 @@
-use hyper::StatusCode;
-
-use crate::request_check::Refusal;
+use crate::refusal::Refusal;
 
 /// Why a request is answered by the proxy itself. The text is for the client: it names nothing
 /// that is behind the proxy.
@@ -8,6 +6,8 @@ use crate::request_check::Refusal;
 pub(crate) enum Failure {
     #[error("{0}")]
     Refused(Refusal),
+    #[error("the request did not come in time")]
+    HeadTimedOut,
     #[error("nothing is served at this host")]
     UnknownHost,
     #[error("the app is not running")]
@@ -33,26 +33,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> u16 {
         match self {
             Failure::Refused(refusal) => refusal.status(),
-            Failure::UnknownHost => StatusCode::NOT_FOUND,
-            Failure::NoUpstream | Failure::ParkFull | Failure::ParkTooLong => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Failure::Unreachable | Failure::Lost | Failure::Malformed => StatusCode::BAD_GATEWAY,
-            Failure::ConnectTimedOut | Failure::ResponseTimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Failure::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
-            Failure::BodyAborted => StatusCode::BAD_REQUEST,
+            Failure::UnknownHost => 404,
+            Failure::NoUpstream | Failure::ParkFull | Failure::ParkTooLong => 503,
+            Failure::Unreachable | Failure::Lost | Failure::Malformed => 502,
+            Failure::ConnectTimedOut | Failure::ResponseTimedOut => 504,
+            Failure::HeadTimedOut | Failure::BodyTimedOut => 408,
+            Failure::BodyAborted => 400,
         }
-    }
-
-    /// Whether what follows on the connection can't be trusted to be a request.
-    pub(crate) fn ends_connection(self) -> bool {
-        matches!(
-            self,
-            Failure::Refused(_) | Failure::BodyTimedOut | Failure::BodyAborted
-        )
     }
 
     /// Whether it is the upstream's doing.

@@ -1,9 +1,11 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::stats::{Counters, count};
 use crate::tls::Tls;
 use crate::worker::Worker;
 
@@ -14,13 +16,13 @@ pub(crate) async fn handshake(
     tls: &Tls,
     socket: TcpStream,
 ) -> Option<TlsStream<TcpStream>> {
+    let _open = Open::count(&worker.counters);
     let mut accepting = std::pin::pin!(tls.accept(socket));
     let accepted = tokio::select! {
         biased;
         accepted = accepting.as_mut() => accepted,
-        () = worker.stopping() => {
-            let until = *worker.stop.borrow();
-            let rest = until.map_or(Duration::ZERO, |until| {
+        () = worker.stop.wait() => {
+            let rest = worker.stop.until().map_or(Duration::ZERO, |until| {
                 until.saturating_duration_since(Instant::now())
             });
             timeout(LAST_HANDSHAKE.min(rest / 2), accepting).await.ok()?
@@ -30,6 +32,22 @@ pub(crate) async fn handshake(
         tracing::trace!(%error, "a client is not served");
         None
     })
+}
+
+/// Counts the connection until whoever serves it does.
+struct Open<'a>(&'a Counters);
+
+impl<'a> Open<'a> {
+    fn count(counters: &'a Counters) -> Open<'a> {
+        count(&counters.connections);
+        Open(counters)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How long a handshake may go on after a stop.

@@ -72,16 +72,18 @@
 //! - Bodies stream both ways in constant memory. A response that an upstream cuts short is cut
 //!   short for the client.
 //! - What two servers could read differently is refused: no Host or two, a transfer coding other
-//!   than `chunked`, more than one length. In absolute form the authority is the Host.
+//!   than `chunked`, more than one length, a line that ends without a CR. In absolute form the
+//!   authority is the Host. Chunks are checked and written anew, without their extensions.
+//! - A request takes two reads and two writes. A connection has one task and one timer, and while
+//!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
 //! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
-//!   headers nor in trailers: these are replaced.
+//!   headers nor in trailers: these are replaced, unless a trusted proxy says so in headers.
 //! - An answer to a request whose body nobody wants arrives: the connection is closed for writing,
 //!   and what still comes is discarded for a second or 256 KiB.
 //! - A request ends when its response and its body have. An upstream that answers early is pinned
 //!   until it has been sent the rest.
-//!
 //! - HTTPS is a [`Listener`] with a [`tls::Tls`], which chooses certificates by name from a store
 //!   that may change at any time, and by itself resumes sessions and limits handshakes. [`acme`]
 //!   fills that store.
@@ -93,41 +95,49 @@
 mod accept;
 pub mod acme;
 mod admission;
+mod buffer;
+mod call;
+mod chunks;
 mod client;
-mod client_io;
+mod client_stream;
 mod config;
+mod crew;
 mod dial;
 mod entrance;
 mod exchange;
 mod failure;
+mod field;
+mod flow;
 mod generation;
 mod handshake;
-mod headers;
+mod head_end;
 mod host;
 mod in_flight;
-mod lease;
+mod lines;
 mod listener;
-mod moment;
+mod network;
 mod pages;
 mod parking;
 mod patience;
 mod pin_count;
 mod pool;
 mod proxy;
-mod request_body;
-mod request_check;
-mod response_body;
+mod refusal;
+mod request_head;
+mod response_head;
 mod route;
 mod route_table;
 mod router;
 mod serving;
 mod stats;
+mod stop;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 pub mod tls;
 mod tunnel;
-mod turn;
-mod upstream_call;
+mod turnstile;
+mod upstream_stream;
+mod wire;
 mod worker;
 
 /// What `pin_count` is built on: `tests/pin_count_model.rs` puts loom's atomics in its place.
@@ -138,6 +148,7 @@ mod atomic {
 pub use config::{Limits, ProxyConfig, Timeouts};
 pub use host::{Host, InvalidHost};
 pub use listener::Listener;
+pub use network::{InvalidNetwork, Network};
 pub use proxy::Proxy;
 pub use route::{RouteId, RouteSpec, Upstream};
 pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};

@@ -5,66 +5,93 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A deadline that is set and cleared often and met seldom: its timer is touched only when the
-/// deadline has come nearer or the timer has fired.
-#[derive(Debug, Default)]
+/// What a connection waits for. Each has a time limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    FirstByte,
+    Head,
+    NextRequest,
+    Body,
+    Response,
+    Write,
+    Linger,
+}
+
+/// A connection's one timer. Deadlines are set and cleared with each request and met seldom, so
+/// that the timer is not moved with them: it fires once in a while, sees how far the deadline is,
+/// and sleeps again.
+#[derive(Debug)]
 pub(crate) struct Patience {
     timer: Option<Pin<Box<Sleep>>>,
-    until: Option<Instant>,
+    waits: Option<(Wait, Instant)>,
+    /// The longest that the timer sleeps: no longer than the shortest limit, so that no new
+    /// deadline comes before the timer.
+    nap: Duration,
 }
 
 impl Patience {
-    /// Starts waiting, unless it waits already.
-    pub(crate) fn begin(&mut self, limit: Duration) {
-        if self.until.is_none() {
-            self.restart(limit);
+    /// `nap` is the shortest limit that will be set.
+    pub(crate) fn new(nap: Duration) -> Patience {
+        Patience {
+            timer: None,
+            waits: None,
+            nap: nap.max(LEAST),
         }
     }
 
-    /// Starts waiting anew.
-    pub(crate) fn restart(&mut self, limit: Duration) {
-        self.set(Instant::now(), limit);
-    }
-
-    /// Waits from a moment on that may have passed already.
-    pub(crate) fn set(&mut self, since: Instant, limit: Duration) {
-        let limit = limit.max(LEAST);
-        // A limit beyond the clock's range is no limit worth a timer: a year will do.
-        self.until = since.checked_add(limit).or_else(|| since.checked_add(YEAR));
-    }
-
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.until.is_some()
+    /// Waits from now on, unless it waits for the same already.
+    pub(crate) fn wait(&mut self, wait: Wait, limit: Duration) {
+        if self.waits.is_none_or(|(waits, _)| waits != wait) {
+            let now = Instant::now();
+            let limit = limit.max(LEAST);
+            // A limit beyond the clock's range is no limit worth a timer: a year will do.
+            let until = now.checked_add(limit).unwrap_or(now + YEAR);
+            self.waits = Some((wait, until));
+        }
     }
 
     /// What was awaited has come.
     pub(crate) fn end(&mut self) {
-        self.until = None;
+        self.waits = None;
     }
 
-    /// Ready when the deadline has passed; never when none is set.
-    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(until) = self.until else {
+    /// Ready when the deadline has passed; never when none is set. One task must poll it for as
+    /// long as it lives.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Wait> {
+        let Some((wait, until)) = self.waits else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if timer.deadline() > until {
-            timer.as_mut().reset(until);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= until {
-                return Poll::Ready(());
+        let nap = self.nap;
+        let timer = match &mut self.timer {
+            // It knows the task already.
+            Some(timer) if !timer.is_elapsed() && timer.deadline() <= until => {
+                return Poll::Pending;
             }
-            timer.as_mut().reset(until);
+            Some(timer) => {
+                let now = Instant::now();
+                if now >= until {
+                    return Poll::Ready(wait);
+                }
+                timer.as_mut().reset(until.min(now + nap));
+                timer
+            }
+            None => {
+                let first = until.min(Instant::now() + nap);
+                self.timer.insert(Box::pin(sleep_until(first)))
+            }
+        };
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= until {
+                return Poll::Ready(wait);
+            }
+            timer.as_mut().reset(until.min(now + nap));
         }
         Poll::Pending
     }
 }
 
-/// A shorter limit, none at all in particular, would have whoever starts anew when it is over
-/// start anew without end.
+/// A shorter limit, none at all in particular, would end connections that do nothing wrong.
 const LEAST: Duration = Duration::from_millis(10);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -75,23 +102,34 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_later_deadline_reuses_the_timer_and_an_earlier_one_moves_it() {
+    async fn each_wait_has_its_own_limit_and_one_timer_serves_all() {
         let begun = Instant::now();
-        let mut patience = Patience::default();
-        patience.begin(Duration::from_secs(5));
-        patience.begin(Duration::from_secs(1)); // waits already
+        let mut patience = Patience::new(Duration::from_secs(4));
+        patience.wait(Wait::Head, Duration::from_secs(5));
+        patience.wait(Wait::Head, Duration::from_secs(1)); // waits already
         assert!(futures::poll!(poll_fn(|cx| patience.poll_over(cx))).is_pending());
-        patience.restart(Duration::from_secs(9));
-        poll_fn(|cx| patience.poll_over(cx)).await;
+        patience.wait(Wait::Body, Duration::from_secs(9));
+        assert_eq!(poll_fn(|cx| patience.poll_over(cx)).await, Wait::Body);
         assert_eq!(begun.elapsed(), Duration::from_secs(9));
 
-        patience.restart(Duration::from_secs(60));
+        patience.wait(Wait::Write, Duration::from_secs(60));
         assert!(futures::poll!(poll_fn(|cx| patience.poll_over(cx))).is_pending());
-        patience.restart(Duration::from_secs(1));
-        poll_fn(|cx| patience.poll_over(cx)).await;
+        patience.wait(Wait::Linger, Duration::from_secs(1));
+        assert_eq!(poll_fn(|cx| patience.poll_over(cx)).await, Wait::Linger);
         assert_eq!(begun.elapsed(), Duration::from_secs(10));
 
         patience.end();
+        assert!(futures::poll!(poll_fn(|cx| patience.poll_over(cx))).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_and_none_at_all() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(Duration::ZERO);
+        patience.wait(Wait::NextRequest, Duration::ZERO);
+        poll_fn(|cx| patience.poll_over(cx)).await;
+        assert_eq!(begun.elapsed(), LEAST);
+        patience.wait(Wait::Body, Duration::MAX);
         assert!(futures::poll!(poll_fn(|cx| patience.poll_over(cx))).is_pending());
     }
 }

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
+use crate::crew::Crew;
 use crate::generation::Generation;
-use crate::in_flight::InFlight;
 use crate::pool::Pool;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
+use crate::stop::Stop;
+use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
     DrainLimits, Drained, Host, Listener, Park, ParkLimits, ProxyConfig, Replaced, RouteError,
@@ -28,6 +29,7 @@ pub struct Proxy {
 struct Inner {
     config: Arc<ProxyConfig>,
     routes: Arc<RouteTable>,
+    turnstile: Arc<Turnstile>,
     workers: Mutex<Vec<WorkerParts>>,
 }
 
@@ -42,6 +44,7 @@ impl Proxy {
     pub fn new(config: ProxyConfig) -> Proxy {
         Proxy {
             inner: Arc::new(Inner {
+                turnstile: Arc::new(Turnstile::new(config.limits.connections_per_address)),
                 config: Arc::new(config),
                 routes: Arc::default(),
                 workers: Mutex::default(),
@@ -63,23 +66,31 @@ impl Proxy {
     ) -> io::Result<Serving> {
         let listeners = listeners.into_iter().map(Into::into).collect();
         let config = &self.inner.config;
-        let (stop, stopping) = watch::channel(None);
-        let workers: Vec<_> = (0..config.workers.get())
-            .map(|_| Worker {
-                routes: Arc::clone(&self.inner.routes),
-                config: Arc::clone(config),
-                pool: Arc::new(Pool::new(
-                    config.limits.upstream_idle,
-                    config.timeouts.upstream_idle,
-                )),
-                counters: Arc::default(),
-                live: Arc::new(InFlight::new()),
-                stop: stopping.clone(),
+        let stop = Arc::new(Stop::default());
+        let (crew, parts) = Crew::of(config.workers.get());
+        let crew = Arc::new(crew);
+        let workers: Vec<_> = parts
+            .into_iter()
+            .map(|(live, inbox)| {
+                let worker = Worker {
+                    routes: Arc::clone(&self.inner.routes),
+                    config: Arc::clone(config),
+                    pool: Arc::new(Pool::new(
+                        config.limits.upstream_idle,
+                        config.timeouts.upstream_idle,
+                    )),
+                    counters: Arc::default(),
+                    live,
+                    crew: Arc::clone(&crew),
+                    turnstile: Arc::clone(&self.inner.turnstile),
+                    stop: Arc::clone(&stop),
+                };
+                (worker, inbox)
             })
             .collect();
         // Known before they serve, so that no connection to an upstream escapes a drain.
         self.workers()
-            .extend(workers.iter().map(|worker| WorkerParts {
+            .extend(workers.iter().map(|(worker, _)| WorkerParts {
                 pool: Arc::clone(&worker.pool),
                 counters: Arc::clone(&worker.counters),
             }));

@@ -5,11 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use crate::accept::accept;
+use crate::accept::{accept, prepare, welcome};
+use crate::crew::Inbox;
 use crate::entrance::Entrance;
+use crate::stop::Stop;
 use crate::worker::Worker;
 use crate::{Drained, Listener};
 
@@ -17,7 +19,7 @@ use crate::{Drained, Listener};
 /// [`Serving::shutdown`] lets that end first.
 #[must_use = "the proxy stops when this is dropped"]
 pub struct Serving {
-    stop: watch::Sender<Option<Instant>>,
+    stop: Arc<Stop>,
     /// What each worker's thread left unfinished when it ended.
     ends: Vec<oneshot::Receiver<usize>>,
 }
@@ -26,20 +28,20 @@ impl Serving {
     /// Starts one thread for each worker; each accepts on all the listeners.
     pub(crate) fn start(
         listeners: Vec<Listener>,
-        stop: watch::Sender<Option<Instant>>,
-        workers: Vec<Worker>,
+        stop: Arc<Stop>,
+        workers: Vec<(Worker, Inbox)>,
     ) -> io::Result<Serving> {
         let listeners = listeners
             .into_iter()
             .map(|Listener { socket, entrance }| {
-                socket.set_nonblocking(true)?;
+                prepare(&socket)?;
                 Ok((socket, Arc::new(entrance)))
             })
             .collect::<io::Result<Vec<_>>>()?;
         // All that can fail is done before the first connection is accepted.
         let prepared = workers
             .into_iter()
-            .map(|worker| {
+            .map(|(worker, inbox)| {
                 let runtime = runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?;
@@ -53,16 +55,16 @@ impl Serving {
                         })
                         .collect::<io::Result<Vec<_>>>()?
                 };
-                Ok((runtime, listeners, worker))
+                Ok((runtime, listeners, worker, inbox))
             })
             .collect::<io::Result<Vec<_>>>()?;
         let mut ends = Vec::with_capacity(prepared.len());
-        for (number, (runtime, listeners, worker)) in prepared.into_iter().enumerate() {
+        for (number, (runtime, listeners, worker, inbox)) in prepared.into_iter().enumerate() {
             let (ended, end) = oneshot::channel();
             thread::Builder::new()
                 .name(format!("vela-proxy-{number}"))
                 .spawn(move || {
-                    let left = work(runtime, listeners, worker);
+                    let left = work(runtime, listeners, worker, inbox);
                     // Nobody waits for it when the `Serving` was dropped.
                     ended.send(left).ok();
                 })?;
@@ -76,18 +78,25 @@ impl Serving {
     /// 200 ms later. What was cut is in [`Drained::left`].
     ///
     /// Dropped before its end, the shutdown goes on by itself.
-    pub async fn shutdown(self, deadline: Duration) -> Drained {
+    pub async fn shutdown(mut self, deadline: Duration) -> Drained {
         let begun = Instant::now();
         let until = begun.checked_add(deadline).unwrap_or(begun);
-        self.stop.send_replace(Some(until));
+        self.stop.tell(until);
         let mut left = 0;
-        for end in self.ends {
+        for end in std::mem::take(&mut self.ends) {
             match end.await {
                 Ok(unfinished) => left += unfinished,
                 Err(_) => tracing::error!("a thread of the proxy has panicked"),
             }
         }
         Drained::new(left, begun.elapsed())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // After a shutdown this is said too late to count.
+        self.stop.tell(Instant::now());
     }
 }
 
@@ -104,8 +113,10 @@ fn work(
     runtime: Runtime,
     listeners: Vec<(tokio::net::TcpListener, Arc<Entrance>)>,
     worker: Worker,
+    inbox: Inbox,
 ) -> usize {
     let worker = Arc::new(worker);
+    let pool = Arc::clone(&worker.pool);
     let left = runtime.block_on(async {
         let accepting: Vec<_> = listeners
             .into_iter()
@@ -113,26 +124,24 @@ fn work(
                 tokio::spawn(accept(Arc::clone(&worker), listener, entrance))
             })
             .collect();
+        tokio::spawn(welcome(Arc::clone(&worker), inbox));
         tokio::spawn(sweep(Arc::clone(&worker)));
 
-        let mut stop = worker.stop.clone();
-        let until = match stop.wait_for(Option::is_some).await {
-            Ok(until) => *until,
-            Err(_) => None, // the `Serving` was dropped
-        };
+        worker.stop.wait().await;
         for one in accepting {
             if let Err(error) = one.await {
                 tracing::error!(%error, "an accept loop has panicked");
             }
         }
         worker.live.close();
-        let until = until.unwrap_or_else(Instant::now);
+        let until = worker.stop.until().unwrap_or_else(Instant::now);
         match timeout_at(until, worker.live.emptied()).await {
             Ok(()) => 0,
             Err(_) => worker.live.count(),
         }
     });
     drop(runtime); // and with it whatever is left
+    pool.clear();
     left
 }
 

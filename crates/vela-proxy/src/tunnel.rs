@@ -1,108 +1,120 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
 
-use crate::client::Ongoing;
-use crate::lease::Lease;
-use crate::moment::Moment;
+use crate::wire::Wire;
 
-/// Two connections that have switched to another protocol, and are joined.
-pub(crate) struct Tunnel {
-    pub(crate) client: OnUpgrade,
-    pub(crate) upstream: OnUpgrade,
-    /// Pins the upstream for as long as the tunnel lives.
-    pub(crate) lease: Lease,
-}
-
-impl Tunnel {
-    /// Carries bytes both ways until one side has closed and no more comes from the other.
-    pub(crate) async fn run(self, ongoing: Ongoing) {
-        let Tunnel {
-            client,
-            upstream,
-            lease,
-        } = self;
-        let (client, upstream) = match tokio::try_join!(client, upstream) {
-            Ok(both) => both,
-            Err(error) => {
-                tracing::trace!(%error, "an upgrade did not come about");
-                return;
-            }
-        };
-        let linger = ongoing.client.worker.config.timeouts.tunnel_linger;
-        if let Err(error) = join(TokioIo::new(client), TokioIo::new(upstream), linger).await {
-            tracing::trace!(%error, "a tunnel broke off");
-        }
-        // The connections have gone before the pin goes.
-        drop(lease);
-        drop(ongoing);
-    }
-}
-
-async fn join<A, B>(a: A, b: B, linger: Duration) -> io::Result<()>
+/// Joins two connections that have switched to another protocol. Carries bytes both ways until one
+/// side has closed and no more comes from the other for `linger`.
+pub(crate) async fn tunnel<A, B>(client: &mut Wire<A>, upstream: &mut Wire<B>, linger: Duration)
 where
-    A: AsyncRead + AsyncWrite + Send,
-    B: AsyncRead + AsyncWrite + Send,
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (from_a, to_a) = split(a);
-    let (from_b, to_b) = split(b);
-    let moved = Moment::new();
-    let mut there = pin!(carry(from_a, to_b, &moved));
-    let mut back = pin!(carry(from_b, to_a, &moved));
-    let mut rest: Pin<&mut (dyn Future<Output = io::Result<()>> + Send)> = tokio::select! {
-        ended = &mut there => {
-            ended?;
-            back
+    let (mut there, mut back) = (Way::default(), Way::default());
+    let mut lingering: Option<Pin<Box<Sleep>>> = None;
+    let ended = poll_fn(|cx| {
+        let gone = [
+            there.poll_carry(cx, client, upstream)?,
+            back.poll_carry(cx, upstream, client)?,
+        ];
+        if gone.iter().all(Poll::is_ready) {
+            return Poll::Ready(Ok(()));
         }
-        ended = &mut back => {
-            ended?;
-            there
+        let has_moved = there.has_moved() | back.has_moved();
+        if gone.iter().any(Poll::is_ready) {
+            let timer = lingering.get_or_insert_with(|| Box::pin(sleep(linger)));
+            if has_moved && let Some(until) = Instant::now().checked_add(linger) {
+                timer.as_mut().reset(until);
+            }
+            return timer.as_mut().poll(cx).map(Ok);
         }
-    };
-    moved.mark();
-    loop {
-        let left = linger.saturating_sub(moved.at().elapsed());
-        match timeout(left, rest.as_mut()).await {
-            Ok(ended) => return ended,
-            Err(_) if moved.at().elapsed() < linger => {}
-            Err(_) => return Ok(()),
-        }
+        Poll::<io::Result<()>>::Pending
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::trace!(%error, "a tunnel broke off");
     }
 }
 
-/// Carries bytes one way until they end, and says so on the other side.
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    moved: &Moment,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 8 * 1024];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return to.shutdown().await;
+/// One direction of a tunnel.
+#[derive(Debug, Default)]
+struct Way {
+    has_read_all: bool,
+    has_ended: bool,
+    has_moved: bool,
+}
+
+/// How much may be on its way in one direction.
+const CARRIED: usize = 16 * 1024;
+
+impl Way {
+    fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
+    }
+
+    /// Ready when one side has said that it ends, and the other has been told.
+    fn poll_carry<A, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire<A>,
+        to: &mut Wire<B>,
+    ) -> io::Result<Poll<()>>
+    where
+        A: AsyncRead + Unpin,
+        B: AsyncWrite + Unpin,
+    {
+        match self.poll_all(cx, from, to) {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Poll::Pending),
         }
-        let mut rest = &buffer[..read];
-        while !rest.is_empty() {
-            let written = to.write(rest).await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+    }
+
+    fn poll_all<A, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire<A>,
+        to: &mut Wire<B>,
+    ) -> Poll<io::Result<()>>
+    where
+        A: AsyncRead + Unpin,
+        B: AsyncWrite + Unpin,
+    {
+        while !self.has_ended {
+            if !(from.input.is_empty() && to.output.is_empty()) {
+                let sent = ready!(to.poll_send(cx, from.input.filled()))?;
+                from.input.consume(sent);
+                self.has_moved = true;
+                to.output.release_if_empty();
+            } else if self.has_read_all {
+                ready!(Pin::new(&mut to.stream).poll_shutdown(cx))?;
+                self.has_ended = true;
+            } else {
+                match from.poll_fill(cx, CARRIED) {
+                    Poll::Ready(Ok(0)) => self.has_read_all = true,
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        // What it has taken and holds back goes out meanwhile.
+                        ready!(to.poll_flush(cx))?;
+                        return Poll::Pending;
+                    }
+                }
             }
-            moved.mark();
-            rest = &rest[written..];
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -110,14 +122,21 @@ mod tests {
     async fn a_half_closed_tunnel_still_answers_for_a_while() {
         let (mut client, a) = tokio::io::duplex(64);
         let (mut upstream, b) = tokio::io::duplex(64);
-        let joined = tokio::spawn(join(a, b, Duration::from_secs(10)));
+        let joined = tokio::spawn(async move {
+            let (mut a, mut b) = (Wire::new(a), Wire::new(b));
+            a.output.append(b"101");
+            b.output.append(b"early ");
+            tunnel(&mut a, &mut b, Duration::from_secs(10)).await;
+        });
         client.write_all(b"all").await.unwrap();
         client.shutdown().await.unwrap();
         let mut got = String::new();
         upstream.read_to_string(&mut got).await.unwrap();
-        assert_eq!(got, "all");
-        // Each piece gives it time for the next one.
+        assert_eq!(got, "early all");
         let mut answer = [0; 6];
+        client.read_exact(&mut answer[..3]).await.unwrap();
+        assert_eq!(&answer[..3], b"101");
+        // Each piece gives it time for the next one.
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(9)).await;
             upstream.write_all(b"answer").await.unwrap();
@@ -125,7 +144,7 @@ mod tests {
         }
 
         let begun = Instant::now();
-        joined.await.unwrap().unwrap();
+        joined.await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(10));
         assert_eq!(client.read(&mut answer).await.unwrap(), 0);
     }

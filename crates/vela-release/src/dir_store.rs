@@ -166,6 +166,7 @@ impl Inner {
             into: partial,
             limits,
             owner,
+            durable: true,
             cancelled,
         }
         .run(archive)?;
@@ -275,7 +276,7 @@ fn exists(path: &Path) -> Result<bool, ReleaseError> {
 ///
 /// It is read once more than if it were hashed while it is unpacked. That costs a copy out of the
 /// page cache; and for it, nothing that was damaged on its way reaches the decoders.
-fn verified(artifact: &Artifact) -> Result<File, ReleaseError> {
+pub(crate) fn verified(artifact: &Artifact) -> Result<File, ReleaseError> {
     let failed = |error| ReleaseError::io("read", &artifact.path)(error);
     let mut file = File::open(&artifact.path).map_err(failed)?;
     let (expected, actual) = (artifact.size, file.metadata().map_err(failed)?.len());

@@ -8,6 +8,8 @@
 //! - [`ReleaseId`] names releases so that they sort by age and never recur.
 //! - [`entrypoint`] finds the program in a release, or says what is there instead.
 //! - [`retain`] tells which releases are old enough to go.
+//! - [`SourceTree`] is a directory that source is built in, again and again: what changed is
+//!   brought in, and what a build has left stays.
 //!
 //! ```
 //! use std::fs::File;
@@ -69,6 +71,7 @@
 #![forbid(unsafe_code)]
 
 mod archive_error;
+mod beneath;
 mod confine;
 mod current;
 mod delete;
@@ -82,10 +85,14 @@ mod members;
 mod options;
 mod pack;
 mod pack_error;
+mod pack_tar;
+mod pack_tree;
 mod printable;
 mod retain;
 mod seal;
+mod source_tree;
 mod store;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod tree;
@@ -98,7 +105,11 @@ pub use entrypoint::{EntrypointError, entrypoint};
 pub use error::ReleaseError;
 pub use id::{InvalidReleaseId, ReleaseId};
 pub use options::{Limits, Owner, StoreOptions};
-pub use pack::{Packed, Progress, pack};
+pub use pack::{Packed, Pick, Progress, pack};
 pub use pack_error::PackError;
+pub use pack_tar::{TarFile, pack_tar};
+pub use pack_tree::Selection;
 pub use retain::retain;
+pub use source_tree::SourceTree;
 pub use store::{Artifact, Release, ReleaseStore, Releases};
+pub use sync::Synced;

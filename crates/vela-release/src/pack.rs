@@ -1,14 +1,18 @@
-use std::fs::{self, DirEntry, File, Metadata};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::fs::FileType;
 use tar::{Builder, EntryType, Header};
 
+use crate::beneath;
 use crate::confine::{MAX_DEPTH, link_is_confined};
 use crate::digest::HashingWriter;
+use crate::pack_tree::Guard;
 use crate::{PackError, Sha256Digest};
 
 /// How many bytes of one file pass between two calls of the progress callback.
@@ -23,6 +27,9 @@ const PROGRESS_EVERY: u64 = 256 * 1024;
 ///
 /// What a [`ReleaseStore`](crate::ReleaseStore) would refuse to unpack is an error here already,
 /// before anything is uploaded. After an error, what was written to `out` is worthless.
+///
+/// Nothing but `source` itself is reached through a link, also if somebody changes the files
+/// meanwhile: that is an error, or packs the one state or the other.
 ///
 /// Blocks on files and CPU: in async code call it through `spawn_blocking`.
 ///
@@ -53,21 +60,26 @@ pub fn pack(
         },
         _ => PackError::read(source)(error),
     })?;
-    let gzip = GzEncoder::new(HashingWriter::new(out), Compression::fast());
-    let mut packer = Packer {
-        tar: Builder::new(gzip),
-        done: Progress::default(),
-        progress,
-    };
+    let mut packer = Packer::new(out, Compression::fast(), Guard::default(), progress);
     match source.file_name() {
-        _ if metadata.is_dir() => packer.directory(source, Path::new(""), 1)?,
+        _ if metadata.is_dir() => {
+            let directory = File::open(source).map_err(PackError::read(source))?;
+            packer.directory(&directory, source, Path::new(""), 1, None)?;
+        }
         _ if metadata.is_file() && metadata.len() == 0 => {
             return Err(PackError::Empty {
                 path: source.to_owned(),
             });
         }
-        Some(name) if metadata.is_file() => packer.file(source, Path::new(name))?,
-        _ => return Err(unsupported(source, &metadata)),
+        Some(name) if metadata.is_file() => {
+            let file = File::open(source).map_err(PackError::read(source))?;
+            packer.file(&file, source, Path::new(name))?;
+        }
+        _ => {
+            let status = rustix::fs::stat(source).map_err(io::Error::from);
+            let status = status.map_err(PackError::read(source))?;
+            return Err(unsupported(source, FileType::from_raw_mode(status.st_mode)));
+        }
     }
     packer.finish(source)
 }
@@ -94,45 +106,109 @@ pub struct Packed {
     pub bytes: u64,
 }
 
-struct Packer<'a, W: Write> {
+/// Which part of a directory is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// This, and all that is in it.
+    Take,
+    /// Not this, but perhaps something in it.
+    Descend,
+    /// Nothing of it.
+    Skip,
+}
+
+pub(crate) struct Packer<'a, W: Write> {
     tar: Builder<GzEncoder<HashingWriter<W>>>,
+    guard: Guard<'a>,
     done: Progress,
     progress: &'a mut dyn FnMut(Progress),
 }
 
-impl<W: Write> Packer<'_, W> {
-    fn directory(&mut self, path: &Path, name: &Path, depth: usize) -> Result<(), PackError> {
-        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let mut entries = entries.map_err(PackError::read(path))?;
-        entries.sort_by_key(DirEntry::file_name);
-        for entry in entries {
+impl<'a, W: Write> Packer<'a, W> {
+    pub(crate) fn new(
+        out: W,
+        compression: Compression,
+        guard: Guard<'a>,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Self {
+        let gzip = GzEncoder::new(HashingWriter::new(out), compression);
+        Self {
+            tar: Builder::new(gzip),
+            guard,
+            done: Progress::default(),
+            progress,
+        }
+    }
+
+    /// Packs what is in an open directory. `path` is what errors call it, `name` its name in the
+    /// archive; without `pick` all of it is taken.
+    pub(crate) fn directory(
+        &mut self,
+        directory: &File,
+        path: &Path,
+        name: &Path,
+        depth: usize,
+        pick: Option<&dyn Fn(&Path) -> Pick>,
+    ) -> Result<(), PackError> {
+        for entry in beneath::names(directory).map_err(PackError::read(path))? {
+            let (path, name) = (path.join(&entry), name.join(&entry));
+            let pick = match pick.map(|pick| pick(&name)) {
+                Some(Pick::Skip) => continue,
+                Some(Pick::Descend) => pick,
+                Some(Pick::Take) | None => None,
+            };
             if depth > MAX_DEPTH {
                 return Err(PackError::TooDeep {
-                    path: entry.path(),
+                    path,
                     limit: MAX_DEPTH,
                 });
             }
-            let (path, name) = (entry.path(), name.join(entry.file_name()));
-            let metadata = entry.metadata().map_err(PackError::read(&path))?;
-            if metadata.is_symlink() {
-                self.link(&path, &name)?;
-            } else if metadata.is_dir() {
-                let mut header = header(EntryType::Directory, metadata.mode(), 0);
-                self.tar
-                    .append_data(&mut header, &name, io::empty())
-                    .map_err(|source| PackError::Write { source })?;
-                self.directory(&path, &name, depth + 1)?;
-            } else if metadata.is_file() {
-                self.file(&path, &name)?;
-            } else {
-                return Err(unsupported(&path, &metadata));
+            self.guard.check(self.done)?;
+            match beneath::kind(directory, &entry).map_err(PackError::read(&path))? {
+                FileType::Directory => {
+                    let opened = beneath::open_directory(directory, &entry);
+                    let child = opened.map_err(PackError::changed(&path))?;
+                    if pick.is_none() {
+                        self.directory_entry(&child, &path, &name)?;
+                    }
+                    self.directory(&child, &path, &name, depth + 1, pick)?;
+                }
+                // Somebody may look for something in it, but nobody for itself.
+                _ if pick.is_some() => {}
+                FileType::Symlink => self.link(directory, &entry, &path, &name)?,
+                FileType::RegularFile => {
+                    let opened = beneath::open_file(directory, &entry);
+                    let file = opened.map_err(PackError::changed(&path))?;
+                    self.file(&file, &path, &name)?;
+                }
+                other => return Err(unsupported(&path, other)),
             }
         }
         Ok(())
     }
 
-    fn link(&mut self, path: &Path, name: &Path) -> Result<(), PackError> {
-        let target = fs::read_link(path).map_err(PackError::read(path))?;
+    fn directory_entry(
+        &mut self,
+        directory: &File,
+        path: &Path,
+        name: &Path,
+    ) -> Result<(), PackError> {
+        let mode = directory.metadata().map_err(PackError::read(path))?.mode();
+        let mut header = header(EntryType::Directory, mode, 0);
+        self.guard.directories += 1;
+        self.tar
+            .append_data(&mut header, name, io::empty())
+            .map_err(|source| PackError::Write { source })
+    }
+
+    fn link(
+        &mut self,
+        directory: &File,
+        entry: &OsStr,
+        path: &Path,
+        name: &Path,
+    ) -> Result<(), PackError> {
+        let target = beneath::read_link(directory, entry).map_err(PackError::changed(path))?;
         if !link_is_confined(name, &target) {
             return Err(PackError::UnsafeLink {
                 path: path.to_owned(),
@@ -147,9 +223,16 @@ impl<W: Write> Packer<'_, W> {
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, name: &Path) -> Result<(), PackError> {
-        let file = File::open(path).map_err(PackError::read(path))?;
+    /// Packs an open file.
+    pub(crate) fn file(&mut self, file: &File, path: &Path, name: &Path) -> Result<(), PackError> {
         let before = file.metadata().map_err(PackError::read(path))?;
+        let changed = || PackError::Changed {
+            path: path.to_owned(),
+        };
+        if !before.is_file() {
+            return Err(changed());
+        }
+        self.guard.check_file(&before, path, self.done)?;
         if before.mode() & 0o6000 != 0 {
             return Err(PackError::SetId {
                 path: path.to_owned(),
@@ -157,8 +240,9 @@ impl<W: Write> Packer<'_, W> {
         }
         let mut header = header(EntryType::Regular, before.mode(), before.len());
         let mut reader = SourceReader {
-            file: (&file).take(before.len()),
+            file: file.take(before.len()),
             failure: None,
+            guard: &self.guard,
             done: &mut self.done,
             reported: 0,
             progress: self.progress,
@@ -166,6 +250,7 @@ impl<W: Write> Packer<'_, W> {
         let appended = self.tar.append_data(&mut header, name, &mut reader);
         let missing = reader.file.limit();
         if let Some(source) = reader.failure {
+            self.guard.check(self.done)?;
             return Err(PackError::Read {
                 path: path.to_owned(),
                 source,
@@ -174,9 +259,7 @@ impl<W: Write> Packer<'_, W> {
         appended.map_err(|source| PackError::Write { source })?;
         let after = file.metadata().map_err(PackError::read(path))?;
         if missing > 0 || after.len() != before.len() {
-            return Err(PackError::Changed {
-                path: path.to_owned(),
-            });
+            return Err(changed());
         }
         self.file_done();
         Ok(())
@@ -187,7 +270,7 @@ impl<W: Write> Packer<'_, W> {
         (self.progress)(self.done);
     }
 
-    fn finish(self, source: &Path) -> Result<Packed, PackError> {
+    pub(crate) fn finish(self, source: &Path) -> Result<Packed, PackError> {
         let Progress { files, bytes } = self.done;
         if files == 0 {
             return Err(PackError::Empty {
@@ -218,6 +301,7 @@ impl<W: Write> Packer<'_, W> {
 struct SourceReader<'a> {
     file: io::Take<&'a File>,
     failure: Option<io::Error>,
+    guard: &'a Guard<'a>,
     done: &'a mut Progress,
     reported: u64,
     progress: &'a mut dyn FnMut(Progress),
@@ -225,6 +309,10 @@ struct SourceReader<'a> {
 
 impl Read for SourceReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.guard.is_cancelled() {
+            self.failure = Some(io::ErrorKind::ConnectionAborted.into());
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         match self.file.read(buffer) {
             Ok(read) => {
                 self.done.bytes += read as u64;
@@ -258,13 +346,12 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-fn unsupported(path: &Path, metadata: &Metadata) -> PackError {
-    let kind = metadata.file_type();
-    let kind = match () {
-        () if kind.is_socket() => "a socket",
-        () if kind.is_fifo() => "a pipe",
-        () if kind.is_block_device() || kind.is_char_device() => "a device",
-        () => "no file or directory",
+fn unsupported(path: &Path, kind: FileType) -> PackError {
+    let kind = match kind {
+        FileType::Socket => "a socket",
+        FileType::Fifo => "a pipe",
+        FileType::BlockDevice | FileType::CharacterDevice => "a device",
+        _ => "no file or directory",
     };
     PackError::Unsupported {
         path: PathBuf::from(path),

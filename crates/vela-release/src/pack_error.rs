@@ -1,6 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::beneath::is_another;
+
 /// Why something can't be packed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -53,6 +55,34 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that belongs to another user than all that is packed should.
+    #[error("`{}` belongs to another user", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More files and directories than the limit.
+    #[error("there are more than {limit} files and directories")]
+    TooManyFiles {
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// More bytes than the limit.
+    #[error("there are more than {limit} bytes")]
+    TooManyBytes {
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// Nobody waits for it any more.
+    #[error("packing was cancelled")]
+    Cancelled,
+    /// A tar archive of another program's that is none.
+    #[error("what was to be packed is not a sound tar archive")]
+    BrokenTar {
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// A file or directory that can't be read.
     #[error("cannot read `{}`", path.display())]
     Read {
@@ -89,11 +119,19 @@ impl PackError {
         }
     }
 
-    /// For `map_err`: an error of reading `path`.
-    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> PackError {
-        move |source| PackError::Read {
-            path: path.to_owned(),
-            source,
+    /// For `map_err`: an error of opening `path`, which a moment ago was what it should be.
+    pub(crate) fn changed(path: &Path) -> impl FnOnce(io::Error) -> PackError + use<> {
+        let read = PackError::read(path);
+        let path = path.to_owned();
+        move |source| match is_another(&source) {
+            true => PackError::Changed { path },
+            false => read(source),
         }
+    }
+
+    /// For `map_err`: an error of reading `path`.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> PackError + use<> {
+        let path = path.to_owned();
+        move |source| PackError::Read { path, source }
     }
 }

@@ -1,13 +1,13 @@
 use std::ffi::CStr;
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+use crate::beneath::open;
 use crate::durable::Unsynced;
 use crate::{Owner, ReleaseError};
 
@@ -125,9 +125,4 @@ impl Sealing {
         };
         seal().map_err(ReleaseError::io("seal", path))
     }
-}
-
-fn open(directory: impl AsFd, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
-    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
 }

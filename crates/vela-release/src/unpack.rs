@@ -23,11 +23,13 @@ pub(crate) struct Unpack<'a> {
     pub(crate) into: &'a Path,
     pub(crate) limits: Limits,
     pub(crate) owner: Option<Owner>,
+    /// Whether all of it must be on disk in the end.
+    pub(crate) durable: bool,
     pub(crate) cancelled: &'a AtomicBool,
 }
 
 impl Unpack<'_> {
-    /// Unpacks everything and returns once it is on disk. After an error the directory holds
+    /// Unpacks everything, and returns once it is on disk if it must be. After an error the directory holds
     /// whatever had been unpacked until then.
     pub(crate) fn run(&self, archive: File) -> Result<(), ReleaseError> {
         self.unpack(archive).map_err(|failure| match failure {
@@ -194,6 +196,9 @@ impl Writer<'_> {
         let tree = std::mem::replace(&mut self.tree, Tree::new(0));
         self.settle_directories(&mut PathBuf::new(), tree.root())?;
         self.unpack.check_cancelled()?;
+        if !self.unpack.durable {
+            return Ok(());
+        }
         self.unsynced
             .sync()
             .map_err(ReleaseError::io("sync", self.unpack.into))?;

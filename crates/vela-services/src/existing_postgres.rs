@@ -3,21 +3,23 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use crate::postgres_url::PostgresUrl;
-use crate::{Bindings, OwnerName, Provisioner, ServiceError, ServiceSpec};
+use crate::{Bindings, OwnerName, Provisioner, ServiceError, ServiceSpec, ServiceStatus};
 
 const KIND: &str = "postgres";
+/// Between two attempts with a server that is about to accept connections.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A Postgres database that exists already, and that somebody else runs.
 ///
 /// `ensure` connects to the spec's `url` from here, logs in and asks `SELECT 1`. It gives
 /// `DATABASE_URL`, which is the url as it was given, and its parts as `PGHOST`, `PGPORT`,
 /// `PGUSER`, `PGDATABASE` and, if there is one, `PGPASSWORD`. It changes nothing on the server,
-/// and `remove` takes nothing away, purge or not.
+/// and `remove` takes nothing away, purge or not. A server that is starting is waited for.
 ///
 /// TLS is not supported yet: a url with `sslmode=require`, `verify-ca` or `verify-full` is
 /// refused. Parameters that only mean something to the program's own driver are passed on in
@@ -68,6 +70,7 @@ impl Provisioner for ExistingPostgres {
         for (key, is_set) in [
             ("version", spec.version.is_some()),
             ("databases", !spec.databases.is_empty()),
+            ("extensions", !spec.extensions.is_empty()),
         ] {
             if is_set {
                 return Err(ServiceError::Unsupported { kind: KIND, key });
@@ -76,14 +79,24 @@ impl Provisioner for ExistingPostgres {
         let url = PostgresUrl::parse(given)
             .map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })?;
 
-        match timeout(self.timeout, ask(&url.config)).await {
-            Ok(Ok(())) => Ok(url.bindings(given)),
-            Ok(Err(error)) => Err(explain(error, &url)),
-            Err(_) => Err(ServiceError::TimedOut {
-                kind: KIND,
-                address: url.address(),
-                after: self.timeout,
-            }),
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match timeout_at(deadline, ask(&url.config)).await {
+                Ok(Ok(())) => return Ok(url.bindings(given)),
+                Ok(Err(error)) if is_starting(&error) && Instant::now() + PAUSE < deadline => {
+                    sleep(PAUSE).await;
+                }
+                Ok(Err(error)) => {
+                    return Err(explain(error, &url.address(), &url.user, &url.database));
+                }
+                Err(_) => {
+                    return Err(ServiceError::TimedOut {
+                        kind: KIND,
+                        address: url.address(),
+                        after: self.timeout,
+                    });
+                }
+            }
         }
     }
 
@@ -93,6 +106,10 @@ impl Provisioner for ExistingPostgres {
 
     async fn remove(&self, _owner: &OwnerName, _purge: bool) -> Result<(), ServiceError> {
         Ok(())
+    }
+
+    async fn status(&self) -> Result<Vec<ServiceStatus>, ServiceError> {
+        Ok(Vec::new())
     }
 }
 
@@ -111,9 +128,20 @@ async fn ask(config: &Config) -> Result<(), tokio_postgres::Error> {
     answer.map(drop)
 }
 
-fn explain(error: tokio_postgres::Error, url: &PostgresUrl) -> ServiceError {
+/// Whether the server is about to accept connections: it starts, or recovers from a crash.
+pub(crate) fn is_starting(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+}
+
+/// What an error of the client means for the user.
+pub(crate) fn explain(
+    error: tokio_postgres::Error,
+    address: &str,
+    user: &str,
+    database: &str,
+) -> ServiceError {
     let kind = KIND;
-    let address = url.address();
+    let address = address.to_owned();
     let code = error.code().cloned();
     // The cause says what happened; the error around it would only repeat it.
     let outer = error.to_string();
@@ -127,14 +155,14 @@ fn explain(error: tokio_postgres::Error, url: &PostgresUrl) -> ServiceError {
         ServiceError::AuthRefused {
             kind,
             address,
-            user: url.user.clone(),
+            user: user.to_owned(),
             source,
         }
     } else if code == Some(SqlState::INVALID_CATALOG_NAME) {
         ServiceError::NoSuchDatabase {
             kind,
             address,
-            database: url.database.clone(),
+            database: database.to_owned(),
             source,
         }
     } else if never_connected(&*source) {

@@ -4,8 +4,10 @@
 //! [`Bindings`]: the environment variables through which the owner's program finds it. It may be
 //! asked again and again: [`Provisioner::ensure`] is idempotent.
 //!
-//! This version has one, [`ExistingPostgres`], for a database that somebody else runs: it proves
-//! that the database can be reached with the credentials that were given, and changes nothing.
+//! [`ExistingPostgres`] is for a database that somebody else runs: it proves that the database can
+//! be reached with the credentials that were given, and changes nothing. [`Postgres`] runs a server,
+//! or uses one elsewhere as its administrator, and makes databases with a role of their own in it.
+//! [`Nats`] runs a server, with an account for each owner. Servers are run by a [`Runner`].
 //!
 //! ```
 //! use secrecy::SecretString;
@@ -32,21 +34,39 @@
 #![forbid(unsafe_code)]
 
 mod bindings;
+mod children;
+mod download;
+mod durable;
 mod error;
 mod existing_postgres;
+mod nats;
 mod owner_name;
+mod password;
+mod ports;
+mod postgres;
 mod postgres_url;
 mod provisioner;
+mod runner;
 mod service_spec;
+mod status;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 
 pub use crate::{
     bindings::Bindings,
+    children::Children,
+    download::{Download, DownloadError, InvalidDownload},
     error::ServiceError,
     existing_postgres::ExistingPostgres,
+    nats::Nats,
     owner_name::{InvalidOwnerName, OwnerName},
+    postgres::{Installer, Postgres},
     postgres_url::InvalidPostgresUrl,
     provisioner::Provisioner,
-    service_spec::ServiceSpec,
+    runner::{
+        InvalidServerName, Runner, RunnerError, ServerName, ServerSignal, ServerSpec, ServerState,
+        ServerUser,
+    },
+    service_spec::{JetStream, ServiceSpec},
+    status::{OwnerStatus, ServiceStatus},
 };

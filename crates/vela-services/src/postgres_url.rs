@@ -28,6 +28,8 @@ pub(crate) struct PostgresUrl {
     password: Option<SecretString>,
     /// Names, addresses or directories of sockets, each with its port.
     hosts: Vec<(String, u16)>,
+    /// The parameters that say neither where the server is nor who asks.
+    parameters: Vec<String>,
 }
 
 /// Why a url can't be used. Never holds any part of it that could be a password.
@@ -126,6 +128,7 @@ impl PostgresUrl {
             database,
             password,
             hosts,
+            parameters: other_parameters(query),
         };
         // Neither an environment variable nor the protocol can carry it.
         if url
@@ -161,6 +164,29 @@ impl PostgresUrl {
             .collect();
         bindings.insert("DATABASE_URL".to_owned(), given.clone());
         bindings
+    }
+
+    /// The url of another database on the same server, for another user.
+    pub(crate) fn of(&self, user: &str, password: &SecretString, database: &str) -> SecretString {
+        let hosts = self.hosts.iter().map(|(host, port)| {
+            if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{}:{port}", encoded(host))
+            }
+        });
+        let hosts = hosts.collect::<Vec<_>>().join(",");
+        let mut url = format!(
+            "postgres://{}:{}@{hosts}/{}",
+            encoded(user),
+            encoded(password.expose_secret()),
+            encoded(database)
+        );
+        for (n, parameter) in self.parameters.iter().enumerate() {
+            url.push(if n == 0 { '?' } else { '&' });
+            url.push_str(parameter);
+        }
+        url.into()
     }
 
     fn parts(&self) -> Vec<(&'static str, SecretString)> {
@@ -210,6 +236,32 @@ fn connection_parameters(query: &str) -> Result<Vec<&str>, InvalidPostgresUrl> {
         }
     }
     Ok(kept)
+}
+
+fn other_parameters(query: &str) -> Vec<String> {
+    let is_other = |parameter: &&str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        !parameter.is_empty()
+            && (name == "target_session_attrs" || !CONNECTION_PARAMETERS.contains(&name))
+    };
+    query
+        .split('&')
+        .filter(is_other)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Percent-encodes all but what no part of a url gives a meaning to.
+fn encoded(part: &str) -> String {
+    let mut encoded = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 fn hosts(config: &Config) -> Vec<(String, u16)> {
@@ -340,6 +392,34 @@ mod tests {
                 !format!("{error} {error:?} {}", error.hint()).contains("hunt"),
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn another_database_of_the_same_server() {
+        for (given, expected) in [
+            (
+                "postgres://admin:x@h/postgres?sslmode=disable&dbname=y&pool=3",
+                "postgres://a%40b:p%2F@h:5432/my-db?sslmode=disable&pool=3",
+            ),
+            (
+                "postgres://admin@one,[::1]:6000/db?options=-cx%3D1",
+                "postgres://a%40b:p%2F@one:5432,[::1]:6000/my-db",
+            ),
+            (
+                "postgres://admin@%2Ftmp%2Fx/db",
+                "postgres://a%40b:p%2F@%2Ftmp%2Fx:5432/my-db",
+            ),
+        ] {
+            let url = parse(given).unwrap();
+            let made = url.of("a@b", &SecretString::from("p/"), "my-db");
+            assert_eq!(made.expose_secret(), expected);
+            let again = PostgresUrl::parse(&made).unwrap();
+            assert_eq!(
+                (again.user.as_str(), again.database.as_str()),
+                ("a@b", "my-db")
+            );
+            assert_eq!(again.address(), url.address());
         }
     }
 

@@ -2,7 +2,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::{Bindings, OwnerName, ServiceError, ServiceSpec};
+use crate::{Bindings, OwnerName, ServiceError, ServiceSpec, ServiceStatus};
 
 /// One kind of service, for any number of owners.
 ///
@@ -44,4 +44,11 @@ pub trait Provisioner: Debug + Send + Sync {
     ///
     /// If it can't be taken away.
     async fn remove(&self, owner: &OwnerName, purge: bool) -> Result<(), ServiceError>;
+
+    /// The servers that it runs, each with its owners. Fast: asks no server.
+    ///
+    /// # Errors
+    ///
+    /// If what it has on disk can't be read.
+    async fn status(&self) -> Result<Vec<ServiceStatus>, ServiceError>;
 }

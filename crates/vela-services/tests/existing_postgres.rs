@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use vela_services::test_util::conformance;
 use vela_services::{
     Bindings, ExistingPostgres, InvalidPostgresUrl, OwnerName, Provisioner, ServiceError,
@@ -194,6 +194,51 @@ async fn a_server_that_says_nothing_has_its_time() {
     stream.read_to_end(&mut Vec::new()).await.unwrap();
 }
 
+/// What Postgres sends while it recovers: an error of severity, code and message.
+const STARTING: &[u8] = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
+
+#[tokio::test]
+async fn a_server_that_is_starting_is_waited_for() {
+    let cluster = database();
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "postgres://app:{ENCODED}@{}/app_db",
+        door.local_addr().unwrap()
+    );
+    let refuse = async |times: usize| {
+        for _ in 0..times {
+            let (mut stream, _) = door.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream.write_all(b"E").await.unwrap();
+            let length = u32::try_from(STARTING.len() + 4).unwrap();
+            stream.write_u32(length).await.unwrap();
+            stream.write_all(STARTING).await.unwrap();
+        }
+    };
+    let server = async {
+        refuse(3).await;
+        let (mut stream, _) = door.accept().await.unwrap();
+        let mut real = TcpStream::connect(("127.0.0.1", cluster.port))
+            .await
+            .unwrap();
+        tokio::io::copy_bidirectional(&mut stream, &mut real)
+            .await
+            .unwrap();
+    };
+    let (bindings, ()) = tokio::join!(ensure(&url), server);
+    bindings.unwrap();
+
+    // For as long as it may take, and then with what it said.
+    let spec = ServiceSpec::existing(SecretString::from(url));
+    let owner = OwnerName::parse("my-app").unwrap();
+    let existing = ExistingPostgres::new().timeout(Duration::from_millis(200));
+    let error = tokio::select! {
+        ensured = existing.ensure(&owner, &spec) => ensured.unwrap_err(),
+        () = refuse(usize::MAX) => unreachable!("it refuses for ever"),
+    };
+    assert!(chain(&error).contains("starting up"), "{}", chain(&error));
+}
+
 #[tokio::test]
 async fn what_is_not_postgres_is_not_usable() {
     for answer in [
@@ -238,6 +283,19 @@ async fn what_it_does_not_do_it_refuses() {
     );
 
     spec.url = Some("postgres://app:hunter2@127.0.0.1:1/db".into());
+    spec.extensions = vec!["citext".into()];
+    let error = ensure(&spec).await;
+    assert!(
+        matches!(
+            error,
+            ServiceError::Unsupported {
+                key: "extensions",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+
     spec.databases = vec!["more".into()];
     let error = ensure(&spec).await;
     assert!(

@@ -14,6 +14,7 @@ use crate::connection::{Connection, Greeting};
 use crate::process::{Process, boot_id};
 use crate::registry::Registry;
 use crate::run_dir::{LOCK_ALL, Lock, RunDir};
+use crate::spares::Spares;
 use crate::tree::Tree;
 use crate::wire::State;
 use crate::{Exit, ExitStatus, InstanceEvent, InstanceId};
@@ -230,15 +231,10 @@ fn bury(id: &InstanceId, dir: RunDir) -> io::Result<Option<InstanceEvent>> {
         let words = dir.last_words();
         tracing::warn!(%id, said = words, "the shim of an instance was killed");
         let this_boot = boot_id()?;
-        let main = state
-            .as_ref()
-            .filter(|state| state.boot_id == this_boot)
-            .map(|state| state.main);
-        Tree::Loose {
-            id: id.clone(),
-            main,
-        }
-        .kill_all()?;
+        let state = state.as_ref().filter(|state| state.boot_id == this_boot);
+        let main = state.map(|state| state.main);
+        let spares = state.map(|state| Spares::new(&state.spares));
+        Tree::loose(id.clone(), main, spares.unwrap_or_default()).kill_all()?;
     }
     dir.remove()?;
     let exit = exit.unwrap_or_else(|| Exit::now(ExitStatus::Unknown));

@@ -142,6 +142,7 @@ mod tests {
             main: Process { pid: 0, start: 0 },
             started_at: jiff::Timestamp::now(),
             port: None,
+            spares: Vec::new(),
         };
         let registry = Arc::new(Registry::default());
         let instance = state.clone().into_instance();

@@ -140,6 +140,13 @@ pub(crate) fn check(spec: &InstanceSpec) -> Result<(), String> {
     if labels > LARGEST_LABELS {
         return Err(format!("the labels take more than {LARGEST_LABELS} bytes"));
     }
+    if let Some(name) = spec
+        .spares
+        .iter()
+        .find(|name| name.is_empty() || name.contains('/'))
+    {
+        return Err(format!("`{name}` cannot name a program file to spare"));
+    }
     let tag_ok = |tag: &String| {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         (1..=64).contains(&tag.len()) && tag.bytes().all(allowed)

@@ -142,6 +142,7 @@ fn launch(spec: &InstanceSpec) -> Result<(child::Child, State, LogWriter), Start
         main: child.process,
         started_at,
         port: spec.port,
+        spares: spec.spares.clone(),
     };
     Ok((child, state, log))
 }

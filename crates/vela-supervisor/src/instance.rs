@@ -118,6 +118,14 @@ pub struct InstanceSpec {
     pub port: Option<u16>,
     /// Where its standard output and error go.
     pub log: LogSpec,
+    /// Programs that outlive it, by the names of their files: servers that whoever needs them first
+    /// starts for all, such as Erlang's `epmd`.
+    ///
+    /// A process that runs such a file is no part of the instance once it has left the session of the
+    /// main process, as daemons do: it is not signalled, killed or waited for. Such a name gains a
+    /// program nothing else: it stays the user that it is, and what it has started by then ends with
+    /// the instance.
+    pub spares: Vec<String>,
 }
 
 impl InstanceSpec {
@@ -134,6 +142,7 @@ impl InstanceSpec {
             user: None,
             port: None,
             log: LogSpec::new("/dev/null"),
+            spares: Vec::new(),
         }
     }
 }

@@ -78,13 +78,7 @@ impl Keeper {
         role: Role,
         peer: UnixStream,
     ) -> Self {
-        let tree = match state.shim {
-            Some(shim) => Tree::Shim(shim),
-            None => Tree::Loose {
-                id: state.id.clone(),
-                main: Some(state.main),
-            },
-        };
+        let tree = state.tree();
         let pipes = [(LogStream::Out, child.out), (LogStream::Err, child.err)];
         let pipes = pipes.map(|(stream, fd)| {
             Some(Pipe {
@@ -373,9 +367,11 @@ impl Keeper {
 
     /// Whether nothing is left of the tree but the main process' remains.
     fn is_alone(&mut self) -> bool {
+        let is_empty = |tree: &Tree| tree.members().is_ok_and(|rest| rest.is_empty());
         match self.role {
-            Role::Shim { .. } => self.reap(),
-            Role::Thread => self.tree.members().is_ok_and(|rest| rest.is_empty()),
+            // What is spared stays a child.
+            Role::Shim { .. } => self.reap() || self.tree.has_spares() && is_empty(&self.tree),
+            Role::Thread => is_empty(&self.tree),
         }
     }
 
@@ -390,11 +386,18 @@ impl Keeper {
     /// stuck in the kernel, is left after a while: there is nothing that could be done about it.
     fn end_tree(&mut self) {
         let deadline = Instant::now() + KILL_DEADLINE;
+        let mut found_none = false;
         while !self.reap() && Instant::now() < deadline {
             match self.tree.kill() {
-                // A shim has children still, if it gets here: zombies about to be reaped.
                 Ok(0) if matches!(self.role, Role::Thread) => return,
-                Ok(_) => self.turn(Some(Duration::from_millis(2))),
+                // The children are spared. Looked for twice, as one look at the process table may
+                // miss what is just being forked.
+                Ok(0) if self.tree.has_spares() && found_none => return,
+                // A shim has children still, if it gets here: zombies about to be reaped.
+                Ok(killed) => {
+                    found_none = killed == 0;
+                    self.turn(Some(Duration::from_millis(2)));
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot list the processes of an instance");
                     return;

@@ -69,6 +69,7 @@ mod run_dir;
 mod shim;
 mod shim_supervisor;
 mod signal;
+mod spares;
 mod start;
 mod supervisor;
 #[cfg(feature = "test-util")]

@@ -134,6 +134,7 @@ fn start(
         main: Process { pid: 0, start: 0 },
         started_at: Timestamp::now(),
         port: spec.port,
+        spares: spec.spares.clone(),
     };
     // Written by the new process itself, as its last act with our rights: the program cannot run
     // without a state that says so, whoever is killed when.

@@ -48,6 +48,7 @@ pub async fn conformance(supervisor: &dyn Supervisor, dir: &Path) {
     suite.a_stop_takes_the_whole_tree().await;
     suite.leftovers_of_an_ended_instance_are_killed().await;
     suite.a_stop_is_graceful_for_what_main_leaves_behind().await;
+    suite.what_is_spared_outlives_its_instance().await;
     suite.stop_is_idempotent_and_hurries().await;
     suite
         .a_dropped_stop_goes_on_and_a_dropped_start_is_undone()
@@ -142,6 +143,70 @@ pub async fn next_exit(
         .expect("an end is reported in time");
     let InstanceEvent::Exited { id, labels, exit } = event.expect("a watch has no end");
     (id, labels, exit)
+}
+
+/// Starts an instance that spares a program: its spec, its main process, the daemon that is spared,
+/// and processes that are not, though they run the same program or bear its name.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn spared_family(
+    supervisor: &dyn Supervisor,
+    dir: &Path,
+) -> (InstanceSpec, u32, u32, Vec<u32>) {
+    let program = dir.join("spared");
+    if !program.exists() {
+        std::fs::copy("/bin/sleep", &program).expect("there is a program to copy");
+    }
+    let run = format!("exec \"{}\" 1000", program.display());
+    let mut spec = script(
+        dir,
+        &format!(
+            "run='{run}'
+            sh -c \"echo in the session \\$\\$; $run\" &
+            (sh -c \"echo orphan in the session \\$\\$; $run\" &)
+            (setsid sh -c \"echo another program \\$\\$; exec sleep 1000\" &)
+            (setsid sh -c \"echo daemon \\$\\$; $run\" &)
+            wait"
+        ),
+    );
+    spec.spares = vec!["other".into(), "spared".into()];
+    let mut output = Output::of(&spec);
+    let main = supervisor
+        .start(spec.clone())
+        .await
+        .expect("the instance starts")
+        .pid;
+    let (mut daemon, mut rest) = (None, vec![main]);
+    for _ in 0..4 {
+        let line = output.line().await;
+        let (what, pid) = line.rsplit_once(' ').expect("a word and a pid");
+        let pid = pid.parse().expect("a pid");
+        match what {
+            "daemon" => daemon = Some(pid),
+            _ => rest.push(pid),
+        }
+        // Until it executes the program it is a shell.
+        let started = async {
+            while !runs(pid, "spared") && !runs(pid, "sleep") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(LONG, started).await.expect("it starts in time");
+    }
+    (spec, main, daemon.expect("it has told"), rest)
+}
+
+fn runs(pid: u32, name: &str) -> bool {
+    let file = std::fs::read_link(format!("/proc/{pid}/exe"));
+    file.is_ok_and(|file| file.file_name().is_some_and(|file| file == name))
+}
+
+fn kill_process(pid: u32, signal: Signal) {
+    let process = i32::try_from(pid)
+        .ok()
+        .and_then(|pid| crate::process::Process::of_pid(pid).ok());
+    process.expect("it lives").signal(signal.raw());
 }
 
 struct Suite<'a> {
@@ -436,6 +501,28 @@ impl Suite<'_> {
             assert_eq!(exit.status, ExitStatus::Signal(15));
             assert!(stop == PATIENT || began.elapsed() >= grace);
         }
+    }
+
+    async fn what_is_spared_outlives_its_instance(&self) {
+        for ends_by_itself in [false, true] {
+            let (spec, main, daemon, rest) = spared_family(self.supervisor, &self.dir).await;
+            let mut events = self.supervisor.watch();
+            if ends_by_itself {
+                kill_process(main, Signal::Kill);
+                next_exit(&mut events).await;
+            } else {
+                // At once, though the daemon goes on.
+                self.stop(&spec.id, PATIENT).await;
+            }
+            assert!(!self.is_listed(&spec.id).await);
+            assert_eq!(rest.into_iter().find(|pid| is_alive(*pid)), None);
+            assert!(is_alive(daemon));
+            kill_process(daemon, Signal::Kill);
+        }
+        let mut invalid = script(&self.dir, "");
+        invalid.spares = vec!["bin/epmd".into()];
+        let refused = self.supervisor.start(invalid).await;
+        assert!(matches!(refused, Err(SupervisorError::InvalidSpec { .. })));
     }
 
     async fn stop_is_idempotent_and_hurries(&self) {

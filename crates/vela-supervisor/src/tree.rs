@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use crate::InstanceId;
 use crate::instance::INSTANCE_VARIABLE;
 use crate::process::{Process, Stat, table};
+use crate::spares::Spares;
 
 /// Longer than any process takes to die of `SIGKILL`, but for one stuck in the kernel.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(5);
@@ -17,24 +18,52 @@ pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// where there is no shim, all descendants of the main process, its session, and whatever still
 /// carries the instance's name in its environment.
 ///
+/// But not the programs that outlive it.
+///
 /// The one place that decides this, so that a cgroup can take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Tree {
+pub(crate) struct Tree {
+    root: Root,
+    /// Missing when it is unknown.
+    main: Option<Process>,
+    spares: Spares,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Root {
     /// The descendants of this shim.
     Shim(Process),
-    /// What can be found of the instance without a shim. `main` is missing when it is unknown.
-    Loose {
-        id: InstanceId,
-        main: Option<Process>,
-    },
+    /// What can be found of the instance without a shim.
+    Loose(InstanceId),
 }
 
 impl Tree {
+    pub(crate) fn of_shim(shim: Process, main: Process, spares: Spares) -> Self {
+        Self {
+            root: Root::Shim(shim),
+            main: Some(main),
+            spares,
+        }
+    }
+
+    pub(crate) fn loose(id: InstanceId, main: Option<Process>, spares: Spares) -> Self {
+        Self {
+            root: Root::Loose(id),
+            main,
+            spares,
+        }
+    }
+
     pub(crate) fn of_process(id: InstanceId, pid: u32) -> Self {
         let main = i32::try_from(pid)
             .ok()
             .and_then(|pid| Process::of_pid(pid).ok());
-        Self::Loose { id, main }
+        Self::loose(id, main, Spares::default())
+    }
+
+    /// Whether a child of the shim may be none of the instance.
+    pub(crate) fn has_spares(&self) -> bool {
+        !self.spares.is_empty()
     }
 
     /// The processes that live now.
@@ -47,28 +76,25 @@ impl Tree {
     pub(crate) fn living(&self) -> io::Result<Vec<Stat>> {
         let table = table()?;
         let me = rustix::process::getpid().as_raw_nonzero().get();
-        let mut members = match self {
-            Self::Shim(shim) => descendants(&table, *shim),
-            Self::Loose { id, main } => {
+        let members = match &self.root {
+            Root::Shim(shim) => descendants(&table, *shim),
+            Root::Loose(id) => {
                 let mut found = named(&table, id);
-                if let Some(main) = main {
-                    found.extend(loose(&table, *main, &found));
+                if let Some(main) = self.main {
+                    found.extend(loose(&table, main, &found));
+                    found.insert(main);
                 }
                 found
             }
         };
-        if let Self::Loose {
-            main: Some(main), ..
-        } = self
-        {
-            members.insert(*main);
-        }
         let lives = |stat: &&Stat| !stat.dead && stat.process.pid > 1 && stat.process.pid != me;
         let living = table.iter().filter(lives);
-        Ok(living
+        let mut living: Vec<_> = living
             .filter(|stat| members.contains(&stat.process))
             .copied()
-            .collect())
+            .collect();
+        self.spares.take_out(&mut living, self.main);
+        Ok(living)
     }
 
     /// Sends `SIGKILL` to each member once; returns how many there were.
@@ -84,7 +110,7 @@ impl Tree {
     pub(crate) fn kill_with_keeper(&self) -> io::Result<()> {
         // Before the shim, without which its descendants are not known any more.
         let killed = self.kill_all();
-        if let Self::Shim(shim) = self {
+        if let Root::Shim(shim) = self.root {
             shim.signal(Signal::KILL);
         }
         killed
@@ -241,10 +267,7 @@ mod tests {
             start: me.start + 1,
             ..me
         };
-        let tree = Tree::Loose {
-            id: InstanceId::random(),
-            main: Some(stale),
-        };
+        let tree = Tree::loose(InstanceId::random(), Some(stale), Spares::default());
         assert_eq!(tree.members().unwrap(), []);
     }
 }

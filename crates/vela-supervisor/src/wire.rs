@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::process::Process;
+use crate::spares::Spares;
+use crate::tree::Tree;
 use crate::users::User;
 use crate::{Exit, Instance, InstanceId, InstanceSpec, LogSpec, Signal, Stop};
 
@@ -48,18 +50,26 @@ pub(crate) struct State {
     pub(crate) main: Process,
     pub(crate) started_at: Timestamp,
     pub(crate) port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) spares: Vec<String>,
 }
 
 impl State {
+    /// What belongs to the instance.
+    pub(crate) fn tree(&self) -> Tree {
+        let spares = Spares::new(&self.spares);
+        match self.shim {
+            Some(shim) => Tree::of_shim(shim, self.main, spares),
+            None => Tree::loose(self.id.clone(), Some(self.main), spares),
+        }
+    }
+
     pub(crate) fn into_instance(self) -> Instance {
-        let loose = crate::tree::Tree::Loose {
-            id: self.id.clone(),
-            main: Some(self.main),
-        };
+        let tree = self.tree();
         let mut instance = Instance::new(self.id, self.main.pid.unsigned_abs(), self.started_at);
         instance.labels = self.labels;
         instance.port = self.port;
-        instance.tree = self.shim.map_or(loose, crate::tree::Tree::Shim);
+        instance.tree = tree;
         instance
     }
 }
@@ -139,6 +149,8 @@ pub(crate) struct StartRequest {
     user: Option<User>,
     port: Option<u16>,
     log: LogSpec,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    spares: Vec<String>,
 }
 
 impl StartRequest {
@@ -156,6 +168,7 @@ impl StartRequest {
             user: spec.user.clone(),
             port: spec.port,
             log: spec.log.clone(),
+            spares: spec.spares.clone(),
         }
     }
 
@@ -174,6 +187,7 @@ impl StartRequest {
             user: self.user,
             port: self.port,
             log: self.log,
+            spares: self.spares,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures::StreamExt;
-use vela_supervisor::test_util::{Output, is_alive, next_exit, script};
+use vela_supervisor::test_util::{Output, is_alive, next_exit, script, spared_family};
 use vela_supervisor::{
     ExitStatus, Instance, InstanceEvent, InstanceId, InstanceSpec, PortOwner, ShimCommand,
     ShimSupervisor, Stop, Supervisor, SupervisorError, listener_of, logs, users,
@@ -214,6 +214,35 @@ async fn a_killed_shim_takes_its_instance_with_it() {
         }
         assert_eq!(family.into_iter().find(|pid| is_alive(*pid)), None);
         assert_eq!(supervisor.list().await.unwrap(), []);
+        world.assert_no_instances();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_spared_outlives_a_killed_shim_and_an_adopted_instance() {
+    for shim_is_killed in [true, false] {
+        let world = World::new();
+        let supervisor = world.open().await;
+        let (spec, _, daemon, rest) = spared_family(&supervisor, world.dir()).await;
+        drop(supervisor);
+        if shim_is_killed {
+            let shim = world.shim_pid(&spec.id);
+            kill(shim);
+            while is_alive(shim) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let supervisor = world.open().await;
+        if !shim_is_killed {
+            supervisor.stop(&spec.id, &Stop::now()).await.unwrap();
+        }
+        assert_eq!(rest.into_iter().find(|pid| is_alive(*pid)), None);
+        assert!(is_alive(daemon));
+        // Nobody looks for it any more.
+        drop(supervisor);
+        assert_eq!(world.open().await.list().await.unwrap(), []);
+        assert!(is_alive(daemon));
+        kill(daemon);
         world.assert_no_instances();
     }
 }

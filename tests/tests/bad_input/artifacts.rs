@@ -111,6 +111,7 @@ async fn refused_there(
     let mut request = DeployRequest {
         deploy: Uuid::new_v4(),
         upload,
+        build: false,
         size: packed.size,
         sha256: packed.sha256.to_string(),
         manifest: manifest(""),

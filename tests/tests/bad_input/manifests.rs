@@ -76,7 +76,7 @@ async fn what_is_no_toml_is_shown_with_its_line_too() {
 #[tokio::test]
 async fn keys_whose_time_has_not_come_are_refused_by_name() {
     let world = World::new().await;
-    let later = "strategy = \"canary\"\ninstances = 3\n[services.nats]\nversion = \"2\"";
+    let later = "strategy = \"canary\"\ninstances = 3\n[resources]\nmemory = \"1G\"";
     let release = Release::script(&manifest(later), "true");
     let path = release.manifest();
     let check = world
@@ -84,7 +84,7 @@ async fn keys_whose_time_has_not_come_are_refused_by_name() {
         .await
         .expect(0);
     let deploy = world.deploy(&release).await.expect(1);
-    for key in ["deploy.strategy", "deploy.instances", "services.nats"] {
+    for key in ["deploy.strategy", "deploy.instances", "resources.memory"] {
         assert!(check.stderr.contains(key), "{check:?}");
         assert!(deploy.stderr.contains(key), "{deploy:?}");
     }
@@ -226,6 +226,7 @@ async fn refused(world: &World, app: &str, manifest: &str) -> ApiError {
     let request = DeployRequest {
         deploy: Uuid::new_v4(),
         upload: Uuid::new_v4(),
+        build: false,
         size: 1,
         sha256: "00".repeat(32),
         manifest: manifest.to_owned(),

@@ -6,6 +6,7 @@
     reason = "a broken test environment is a failed test"
 )]
 
+mod consoles;
 mod deploys;
 mod doors;
 mod lost;

@@ -3,21 +3,31 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vela_manifest::EntryPath;
+use vela_manifest::{EntryPath, Kind};
 use vela_release::entrypoint;
 
 use crate::context::Source;
 use crate::failure::Failure;
 
-/// The artifact to deploy: what was named, else the program that `cargo build --release` makes beside the manifest.
+/// The artifact to deploy: what was named, else what is made beside the manifest by `cargo build --release`, or for a
+/// BEAM release by `mix release`.
 pub(crate) fn find(source: &Source, named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let entry = &source.manifest.deploy.binary;
     if let Some(artifact) = named {
         check(&artifact, entry)?;
         return Ok(artifact);
     }
-    let built = source.dir().join("target/release").join(entry.as_path());
-    if entry.as_str().contains('/') || !built.exists() {
+    let (built, may_be) = match source.manifest.deploy.kind {
+        Kind::Binary => {
+            let program = source.dir().join("target/release").join(entry.as_path());
+            (program, !entry.as_str().contains('/'))
+        }
+        Kind::Beam => {
+            let name = source.manifest.app.name.as_str().replace('-', "_");
+            (source.dir().join("_build/prod/rel").join(name), true)
+        }
+    };
+    if !may_be || !built.exists() {
         return Err(
             Failure::new("there is nothing to deploy").with_hint(format!(
                 "name a program or a directory: `vela deploy PATH`; without one it is {}",
@@ -162,6 +172,23 @@ mod tests {
         assert!(message(&at("my-app.tar.gz"), "my-app").contains("unpack it"));
         let text = message(dir.path(), "bin/my-app");
         assert!(text.contains("bin/my-app"), "{text}");
+    }
+
+    #[test]
+    fn what_mix_makes_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[app]\nname = \"my-app\"\n[deploy]\ntype = \"beam\"\n";
+        let source = Source {
+            path: dir.path().join("Vela.toml"),
+            text: text.to_owned(),
+            manifest: vela_manifest::Manifest::parse("Vela.toml", text).unwrap(),
+        };
+        find(&source, None).unwrap_err();
+        let built = dir.path().join("_build/prod/rel/my_app");
+        fs::create_dir_all(built.join("bin")).unwrap();
+        find(&source, None).unwrap_err();
+        write(&built.join("bin/my_app"), "#!/bin/sh\n", 0o755);
+        assert_eq!(find(&source, None).unwrap(), built);
     }
 
     #[test]

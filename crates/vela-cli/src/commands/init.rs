@@ -1,7 +1,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use vela_manifest::AppName;
+use vela_manifest::{AppName, BuildTool};
 
 use crate::args::Init;
 use crate::context::Context;
@@ -22,7 +22,9 @@ pub(crate) fn run(context: &Context, args: Init) -> Result<(), Failure> {
             Failure::because("the domain is not a host name", &error).with_exit(Exit::Usage)
         })?;
     let server = context.server_flag().map(ToString::to_string);
-    let text = vela_manifest::template_for_init(&name, domain.as_ref(), server.as_deref());
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let tool = BuildTool::detect(|file| beside.join(file).is_file());
+    let text = vela_manifest::template_for_init(&name, domain.as_ref(), server.as_deref(), tool);
     let written = match args.force {
         true => std::fs::write(path, text),
         // Two at once must not overwrite each other either.

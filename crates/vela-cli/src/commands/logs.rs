@@ -1,15 +1,34 @@
 use futures::StreamExt;
 use std::io::IsTerminal;
+use vela_control::LogStream;
 use vela_protocol::{LogLine, Stream};
 
-use crate::args::Logs;
+use crate::args::{LAST_BUILD, Logs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::{Paint, printable_coloured};
 
+/// How many of the last lines are shown of an app's log, if nobody says.
+const LINES: usize = 100;
+
 pub(crate) async fn run(context: &Context, args: Logs) -> Result<(), Failure> {
     let (app, client) = context.target(args.app.app)?;
-    let mut lines = client.logs(app.as_str(), args.lines, args.follow).await?;
+    let app = app.as_str();
+    let lines = match args.build {
+        Some(release) => {
+            let release = Some(&*release).filter(|release| *release != LAST_BUILD);
+            client.build_log(app, release, args.lines).await?
+        }
+        None => {
+            let lines = args.lines.unwrap_or(LINES);
+            client.logs(app, lines, args.follow).await?
+        }
+    };
+    show(context, lines).await
+}
+
+/// Shows the lines of a log to their end.
+pub(super) async fn show(context: &Context, mut lines: LogStream) -> Result<(), Failure> {
     let terminal = std::io::stdout().is_terminal();
     while let Some(line) = lines.next().await {
         let line = line?;

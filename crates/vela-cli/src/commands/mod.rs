@@ -15,9 +15,12 @@ pub(crate) mod remove;
 pub(crate) mod restart;
 pub(crate) mod rollback;
 pub(crate) mod secret;
+pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod stop;
 
 mod artifact;
 mod follow;
+mod git;
+mod git_source;
 mod upload;

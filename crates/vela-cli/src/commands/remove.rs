@@ -9,8 +9,8 @@ use crate::failure::Failure;
 pub(crate) async fn run(context: &Context, args: Remove) -> Result<(), Failure> {
     let (app, client) = context.target(args.app.app)?;
     let what = match args.purge {
-        true => "with its data, secrets and history",
-        false => "but keep its data",
+        true => "with its data, that in its services included, its secrets and history",
+        false => "but keep its data, also that in its services",
     };
     if !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         let sure = Confirm::new()

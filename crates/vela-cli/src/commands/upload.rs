@@ -9,41 +9,59 @@ use uuid::Uuid;
 use vela_control::{Client, ClientError};
 use vela_release::{PackError, Packed, Progress, pack};
 
+use super::git_source::GitSource;
 use crate::failure::Failure;
-use crate::render::{Narrator, Phase, bytes, plural};
+use crate::render::{Narrator, Phase, bytes, plural, printable};
 
-/// An artifact that is being packed, on a thread of its own, while the connection is made.
+/// What is deployed.
+pub(crate) enum Payload {
+    /// A file or directory, as it is.
+    Artifact(PathBuf),
+    /// What git has committed, to be built on the server.
+    Source(GitSource),
+}
+
+/// An artifact or a source that is being packed, on a thread of its own, while the connection is made.
 pub(crate) struct Packing {
     work: JoinHandle<Result<Archive, Failure>>,
     progress: watch::Receiver<Progress>,
 }
 
-/// A packed artifact in a private file that goes away with it.
+/// A packed artifact or source in a private file that goes away with it.
 pub(crate) struct Archive {
     file: NamedTempFile,
     took: Duration,
     pub(crate) packed: Packed,
+    /// What the user should know of what was packed.
+    warnings: Vec<String>,
 }
 
 impl Packing {
     /// Begins to pack.
-    pub(crate) fn begin(artifact: PathBuf) -> Packing {
+    pub(crate) fn begin(payload: Payload) -> Packing {
         let (report, progress) = watch::channel(Progress::default());
         let work = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
             let unwritable = |error| Failure::because("cannot write the packed artifact", &error);
             let mut file = NamedTempFile::with_prefix("vela-").map_err(unwritable)?;
             let mut out = BufWriter::new(file.as_file_mut());
-            let packed = pack(&artifact, &mut out, &mut |at| {
+            let mut progress = |at| {
                 report.send_replace(at);
-            })
-            .map_err(|error| packing_failed(&error))?;
+            };
+            let (packed, warnings) = match payload {
+                Payload::Artifact(artifact) => {
+                    let packed = pack(&artifact, &mut out, &mut progress);
+                    (packed.map_err(|error| packing_failed(&error))?, Vec::new())
+                }
+                Payload::Source(source) => source.pack(&mut out, progress)?,
+            };
             out.flush().map_err(unwritable)?;
             drop(out);
             Ok(Archive {
                 file,
                 took: began.elapsed(),
                 packed,
+                warnings,
             })
         });
         Packing { work, progress }
@@ -61,6 +79,9 @@ impl Packing {
                     let Packed { files, size, .. } = &archive.packed;
                     let detail = format!("{}, {}", plural(*files, "file"), bytes(*size));
                     narrator.finished(Phase::Pack, archive.took, &detail);
+                    for warning in &archive.warnings {
+                        narrator.line(&format!("warning: {}", printable(warning)));
+                    }
                     return Ok(archive);
                 }
                 Ok(()) = self.progress.changed() => {

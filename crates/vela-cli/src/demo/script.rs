@@ -118,6 +118,7 @@ async fn deploy(daemon: &Daemon, version: &str, manifest: String) -> Result<Even
     let request = DeployRequest {
         deploy: Uuid::new_v4(),
         upload,
+        build: false,
         size: packed.size,
         sha256: packed.sha256.to_string(),
         manifest,

@@ -124,6 +124,9 @@ impl Narrator {
             Event::HookPrinted { hook, line, .. } => {
                 view.line(&format!("{hook} | {}", printable(line)));
             }
+            Event::BuildPrinted { line, .. } => {
+                view.line(&format!("build | {}", printable(line)));
+            }
             Event::InstanceStarted { pid, port, .. } => {
                 let port = port
                     .map(|port| format!(", port {port}"))

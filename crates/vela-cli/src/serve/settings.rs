@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
-use vela_manifest::{ServerConfig, TlsSection};
+use vela_manifest::{ServerConfig, ServicesSection, TlsSection};
 use vela_proxy::Proxy;
 use vela_proxy::acme::{Certifier, CertifyingRouter};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
@@ -29,6 +29,7 @@ pub(super) struct Settings {
     /// What the configuration asks for in vain, to be logged.
     pub(super) ignored: Vec<String>,
     isolate: bool,
+    services: ServicesSection,
     ports: std::ops::RangeInclusive<u16>,
 }
 
@@ -96,6 +97,7 @@ impl Settings {
             tls: is_secure.then(|| config.tls.unwrap_or_default()),
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),
+            services: config.services,
             ports: config.apps.ports(),
             data_dir,
         })
@@ -127,7 +129,9 @@ impl Settings {
                 error => OpenError::Adopt(error),
             })?;
         let ports = Ports::new(self.ports.clone());
-        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy.clone());
+        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy.clone())
+            .with_services(&self.services)
+            .expect("the parser of server.toml accepts nothing else");
         let stack = match certifier {
             Some(certifier) => {
                 let router = Arc::new(CertifyingRouter::new(proxy, certifier));

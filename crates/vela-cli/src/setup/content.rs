@@ -22,6 +22,14 @@ pub(super) const SERVER_TOML: &str = "\
 # isolate = true
 # first_port = 10000
 # last_port = 20000
+
+[services.postgres]
+# A directory that has <version>/bin in it, looked into before /usr/lib/postgresql.
+# programs = \"/opt/postgresql\"
+
+[services.nats]
+# Where nats-server is downloaded from where the machine has none that fits.
+# url = \"https://mirror.example/nats-server-v{version}-linux-{arch}.tar.gz\"
 ";
 
 /// The systemd unit.

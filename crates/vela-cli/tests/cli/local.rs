@@ -181,13 +181,21 @@ fn a_typo_is_shown_where_it_is() {
 
 #[test]
 fn what_cannot_be_deployed_yet_is_listed_by_check_and_refused_by_name() {
-    let dir = project(&format!("{GOOD}[services.nats]\nversion = \"2\"\n"));
+    let dir = project(&format!("{GOOD}[resources]\nmemory = \"512M\"\n"));
     let ended = run(dir.path(), &["check"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert!(ended.stderr.contains("services.nats"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("resources.memory"),
+        "{}",
+        ended.stderr
+    );
     let ended = run(dir.path(), &["deploy", "./my-app"]);
     assert_eq!(ended.code, 1);
-    assert!(ended.stderr.contains("services.nats"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("resources.memory"),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(ended.last_line(), "nothing was changed");
 }
 

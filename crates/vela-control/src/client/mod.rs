@@ -8,7 +8,8 @@ use tokio::io::AsyncRead;
 use uuid::Uuid;
 use vela_protocol::{
     AppStatus, DeployRequest, HistoryEntry, ReleaseSummary, RestartRequest, RollbackRequest,
-    SecretChange, SecretNames, ServerVersion, StartRequest, Upload,
+    SecretChange, SecretNames, ServerVersion, ServiceCredentials, ServiceStatus, StartRequest,
+    Upload,
 };
 
 use crate::transport::Transport;
@@ -195,9 +196,47 @@ impl Client {
             "/v1/apps/{}/logs?lines={lines}&follow={follow}",
             segment(app)
         );
-        let answer = self.http.call(&Call::get(path)).await?;
-        let lines = lines::Lines::new(answer.into_body());
-        Ok(LogStream::new(self.http.clone(), lines))
+        self.log_lines(path).await
+    }
+
+    /// What the build of a release on the server wrote, or the last build, also if it failed; without `lines` all of it.
+    pub async fn build_log(
+        &self,
+        app: &str,
+        release: Option<&str>,
+        lines: Option<usize>,
+    ) -> Result<LogStream, ClientError> {
+        let release = release.map(|release| format!("release={}", segment(release)));
+        let lines = lines.map(|lines| format!("lines={lines}"));
+        let query: Vec<_> = release.into_iter().chain(lines).collect();
+        let path = format!("/v1/apps/{}/build-log?{}", segment(app), query.join("&"));
+        self.log_lines(path).await
+    }
+
+    /// The servers of services, each with the apps that have something in it.
+    pub async fn services(&self) -> Result<Vec<ServiceStatus>, ClientError> {
+        self.get("/v1/services".into()).await
+    }
+
+    /// The last lines of a server's log, and with `follow` those that are written from now on. `server` is its name,
+    /// or its kind where there is one server of it.
+    pub async fn service_logs(
+        &self,
+        server: &str,
+        lines: usize,
+        follow: bool,
+    ) -> Result<LogStream, ClientError> {
+        let path = format!(
+            "/v1/services/{}/logs?lines={lines}&follow={follow}",
+            segment(server)
+        );
+        self.log_lines(path).await
+    }
+
+    /// The variables that the services give to an app, passwords among them.
+    pub async fn credentials(&self, app: &str) -> Result<ServiceCredentials, ClientError> {
+        self.get(format!("/v1/apps/{}/services", segment(app)))
+            .await
     }
 
     /// The names of an app's secrets.
@@ -230,6 +269,12 @@ impl Client {
             ..Call::change(Method::POST, path, json(request))
         };
         EventStream::begin(self.http.clone(), call, deploy).await
+    }
+
+    async fn log_lines(&self, path: String) -> Result<LogStream, ClientError> {
+        let answer = self.http.call(&Call::get(path)).await?;
+        let lines = lines::Lines::new(answer.into_body());
+        Ok(LogStream::new(self.http.clone(), lines))
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: String) -> Result<T, ClientError> {

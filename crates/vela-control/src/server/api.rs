@@ -70,6 +70,19 @@ impl Api {
                     "the router keeps no statistics",
                 )),
             },
+            (&Method::GET, ["v1", "services"]) => Ok(answer::json(&engine.services().await?)),
+            (&Method::GET, ["v1", "services", server, "logs"]) => {
+                let lines = query(&head, "lines")?.unwrap_or(LOG_LINES);
+                let follow = query(&head, "follow")?.unwrap_or(false);
+                let lines = engine.service_logs(server, lines, follow).await?;
+                Ok(answer::lines(lines))
+            }
+            (&Method::GET, ["v1", "apps", app, "services"]) => {
+                // It may start a server: to its end, whatever becomes of the client.
+                let app = app.to_string();
+                let credentials = finished(async move { engine.credentials(&app).await });
+                Ok(answer::json(&credentials.await?))
+            }
             (&Method::GET, ["v1", "apps"]) => Ok(answer::json(&engine.apps())),
             (&Method::GET, ["v1", "apps", app]) => Ok(answer::json(&engine.status(app)?)),
             (&Method::DELETE, ["v1", "apps", app]) => {
@@ -117,6 +130,12 @@ impl Api {
                 let lines = query(&head, "lines")?.unwrap_or(LOG_LINES);
                 let follow = query(&head, "follow")?.unwrap_or(false);
                 Ok(answer::lines(engine.logs(app, lines, follow).await?))
+            }
+            (&Method::GET, ["v1", "apps", app, "build-log"]) => {
+                let release: Option<String> = query(&head, "release")?;
+                let lines = query(&head, "lines")?.unwrap_or(usize::MAX);
+                let lines = engine.build_log(app, release.as_deref(), lines).await?;
+                Ok(answer::lines(lines))
             }
             (&Method::GET, ["v1", "apps", app, "secrets"]) => {
                 Ok(answer::json(&engine.secret_names(app).await?))

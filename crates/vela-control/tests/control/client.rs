@@ -16,6 +16,7 @@ pub(crate) fn request() -> DeployRequest {
     DeployRequest {
         deploy: Uuid::new_v4(),
         upload: Uuid::new_v4(),
+        build: false,
         size: 1,
         sha256: String::new(),
         manifest: String::new(),

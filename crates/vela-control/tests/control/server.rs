@@ -223,3 +223,16 @@ async fn it_stops_when_told_to_though_a_client_is_connected() {
     (&mut daemon.serving).await.unwrap().unwrap();
     assert!(client.version().await.unwrap_err().is_unreachable());
 }
+
+#[tokio::test]
+async fn services_are_listed_and_unknown_ones_are_not_found() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client();
+    assert_eq!(client.services().await.unwrap(), []);
+    let logs = client.service_logs("../../etc/passwd", 5, false).await;
+    assert_eq!(api_code(logs.unwrap_err()), ErrorCode::NotFound);
+    let credentials = client.credentials("shop").await.map(|given| given.kinds);
+    assert_eq!(api_code(credentials.unwrap_err()), ErrorCode::NotFound);
+    let answer = daemon.get("/v1/services").await;
+    assert!(answer.ends_with("\r\n\r\n[]\n"), "{answer}");
+}

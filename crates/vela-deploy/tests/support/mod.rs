@@ -75,6 +75,15 @@ impl World {
     /// Another engine on the same directory and processes, as after a restart of the daemon, with `between` done while
     /// there is none.
     pub(crate) async fn restarted(self, between: impl FnOnce(&Dirs)) -> World {
+        self.restarted_with(between, |stack| stack).await
+    }
+
+    /// The same, with another stack.
+    pub(crate) async fn restarted_with(
+        self,
+        between: impl FnOnce(&Dirs),
+        change: impl FnOnce(Stack) -> Stack,
+    ) -> World {
         let World {
             dir,
             engine,
@@ -85,7 +94,7 @@ impl World {
         drop(engine);
         let dirs = Dirs::new(dir.path().join("vela"));
         between(&dirs);
-        World::open(dir, supervisor, |stack| stack).await
+        World::open(dir, supervisor, change).await
     }
 
     pub(crate) fn dirs(&self) -> Dirs {
@@ -110,6 +119,7 @@ impl World {
         DeployRequest {
             deploy: Uuid::new_v4(),
             upload,
+            build: false,
             size: packed.size,
             sha256: packed.sha256.to_string(),
             manifest: manifest.to_owned(),

@@ -7,6 +7,7 @@ use crate::error::ManifestError;
 use crate::section::Section;
 use crate::server::backup::BackupSection;
 use crate::server::path::{absolute, socket};
+use crate::server::services::ServicesSection;
 use crate::server::tls::TlsSection;
 use crate::source::read_file;
 use crate::unsupported::Unsupported;
@@ -33,6 +34,8 @@ pub struct ServerConfig {
     pub proxy: ProxySection,
     /// `[apps]`.
     pub apps: AppsSection,
+    /// `[services]`.
+    pub services: ServicesSection,
     /// `[tls]`.
     pub tls: Option<TlsSection>,
     /// `[backup]`.
@@ -55,6 +58,7 @@ impl ServerConfig {
                 socket: root.read("socket", socket),
                 proxy: ProxySection::read(root.section("proxy")),
                 apps: AppsSection::read(root.section("apps")),
+                services: ServicesSection::read(root.section("services")),
                 tls: root.optional_section("tls").map(TlsSection::read),
                 backup: root.optional_section("backup").map(BackupSection::read),
                 lines: Lines::default(),

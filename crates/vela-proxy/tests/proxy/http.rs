@@ -611,3 +611,95 @@ async fn an_answer_to_an_upload_that_nobody_wants_is_not_destroyed() {
         client.send("x".repeat(5_000)).await;
     }
 }
+
+#[tokio::test]
+async fn nobody_takes_more_than_may_be() {
+    let limits = vela_proxy::Limits {
+        target_bytes: 100,
+        body_bytes: 4,
+        connections: 3,
+        connections_per_address: 2,
+        ..vela_proxy::Limits::default()
+    };
+    let world = World::with(ProxyConfig {
+        limits,
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let long = "x".repeat(101);
+    for (request, status) in [
+        (
+            format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", &long[2..]),
+            200,
+        ),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a.test\r\n\r\n"), 414),
+        (format!("GET /{long}{long}"), 414),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nabcd".into(),
+            200,
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nabcde".into(),
+            413,
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+                .into(),
+            413,
+        ),
+    ] {
+        let mut client = world.client().await;
+        client.send(&request).await;
+        assert_eq!(client.answer().await.status, status, "{request}");
+        drop(client);
+        world
+            .until("it has gone", |stats| stats.connections == 0)
+            .await;
+    }
+
+    let (mut first, mut second) = (world.client().await, world.client().await);
+    assert_eq!(first.get("/").await.status, 200);
+    assert_eq!(second.get("/").await.status, 200);
+    assert_eq!(world.client().await.rest().await, "");
+    drop(second);
+    world
+        .until("one has gone", |stats| stats.connections == 1)
+        .await;
+    assert_eq!(world.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_proxy_takes_a_connection_when_another_one_ends() {
+    let limits = vela_proxy::Limits {
+        connections: 2,
+        ..vela_proxy::Limits::default()
+    };
+    let world = World::with(ProxyConfig {
+        limits,
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut inside = Vec::new();
+    for _ in 0..2 {
+        inside.push(world.client().await);
+    }
+    for client in &mut inside {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    // Each worker may have been waiting for one more.
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut client = world.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        waiting.push(client);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(world.proxy.stats().connections <= 4);
+    drop(inside);
+    for mut client in waiting {
+        assert_eq!(client.answer().await.status, 200);
+    }
+}

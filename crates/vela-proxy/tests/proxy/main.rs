@@ -4,8 +4,10 @@
     reason = "what fails here fails the test, and says where"
 )]
 
+mod conformance;
 mod descriptors;
 mod http;
+mod responses;
 mod shutdown;
 mod switch;
 mod upstreams;

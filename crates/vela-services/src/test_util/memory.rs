@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Bindings, OwnerName, Provisioner, ServiceError, ServiceSpec};
+use crate::{Bindings, OwnerName, Provisioner, ServiceError, ServiceSpec, ServiceStatus};
 
 const KIND: &str = "memory";
 
@@ -116,5 +116,9 @@ impl Provisioner for MemoryProvisioner {
         .owners
         .remove(owner);
         Ok(())
+    }
+
+    async fn status(&self) -> Result<Vec<ServiceStatus>, ServiceError> {
+        Ok(Vec::new())
     }
 }

@@ -46,6 +46,11 @@ impl Client {
             .unwrap();
     }
 
+    /// Sends what may not be taken any more.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).await.ok();
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"))
             .await;

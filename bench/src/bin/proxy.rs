@@ -1,0 +1,306 @@
+//! The data plane beside the proxies that people would use instead: each round, every proxy gets every load once, so
+//! that a machine that gets slower slows them all.
+#![expect(
+    clippy::print_stdout,
+    reason = "the result of a benchmark is what it prints"
+)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use vela_bench::{Contender, Kind, Load, Result, Seen, Wrk, free_address, wait_for};
+
+/// Measures Vela's proxy, nginx, HAProxy and Caddy in front of one backend.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds for each load of each proxy
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Only loads whose name contains this
+    #[arg(long, default_value = "")]
+    load: String,
+    /// Only these, by name
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Another build of this program, as NAME=PATH, to be measured as well
+    #[arg(long)]
+    also: Vec<String>,
+    /// Idle connections while the memory is measured; 0 to skip it
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Be the proxy
+    #[command(hide = true)]
+    Serve {
+        listen: SocketAddr,
+        upstream: SocketAddr,
+        /// Switch the route ten times a second
+        #[arg(long)]
+        switch: bool,
+    },
+    /// Be the backend
+    #[command(hide = true)]
+    Backend { listen: SocketAddr },
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    match args.role {
+        Some(Role::Serve {
+            listen,
+            upstream,
+            switch,
+        }) => be_proxy(listen, upstream, switch),
+        Some(Role::Backend { listen }) => {
+            Ok(vela_bench::serve_backend(TcpListener::bind(listen)?)?)
+        }
+        None => measure(&args),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn be_proxy(listen: SocketAddr, upstream: SocketAddr, switch: bool) -> Result<()> {
+    use vela_proxy::{Proxy, ProxyConfig, RouteSpec, Router, Timeouts, Upstream};
+    let proxy = Proxy::new(ProxyConfig {
+        timeouts: Timeouts {
+            keep_alive: Duration::from_secs(300),
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    });
+    let spec = RouteSpec {
+        id: "bench".into(),
+        hosts: vec![listen.ip().to_string().parse()?],
+        upstreams: vec![Upstream::new(upstream)],
+    };
+    // The first one replaces nothing.
+    drop(proxy.apply(spec.clone()).await?);
+    let _serving = proxy.serve(vec![TcpListener::bind(listen)?])?;
+    if !switch {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(replaced) = proxy.apply(spec.clone()).await? {
+            let drained = proxy.drain(replaced, Duration::from_secs(5).into()).await;
+            if !drained.is_complete() {
+                return Err(format!("requests are lost: {drained:?}").into());
+            }
+        }
+    }
+}
+
+struct Loads {
+    name: &'static str,
+    load: Load,
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+fn loads(filter: &str) -> Vec<Loads> {
+    let load = |name, size, connections, keep_alive| Loads {
+        name,
+        load: Load {
+            connections,
+            keep_alive,
+            size,
+        },
+    };
+    let mut all = vec![
+        load("1 KiB, 64 connections, keep-alive", KIB, 64, true),
+        load("1 KiB, 1 connection, keep-alive", KIB, 1, true),
+        load("1 KiB, 64 connections, new ones", KIB, 64, false),
+        load("1 KiB, 1 connection, new ones", KIB, 1, false),
+        load("1 MiB, 64 connections, keep-alive", MIB, 64, true),
+        load("1 MiB, 1 connection, keep-alive", MIB, 1, true),
+        load("1 MiB, 64 connections, new ones", MIB, 64, false),
+        load("1 MiB, 1 connection, new ones", MIB, 1, false),
+    ];
+    all.retain(|one| one.name.contains(filter));
+    all
+}
+
+/// One proxy's results of one load, a round each.
+#[derive(Default)]
+struct Results {
+    seen: Vec<Seen>,
+    cpu: Duration,
+}
+
+fn measure(args: &Args) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("vela-bench-").tempdir()?;
+    let own = std::env::current_exe()?;
+    let upstream = free_address()?;
+    let _backend = Backend(
+        Command::new(&own)
+            .args(["backend", &upstream.to_string()])
+            .stdin(Stdio::null())
+            .spawn()?,
+    );
+    wait_for(upstream)?;
+    let mut kinds = vec![
+        ("direct".to_owned(), Kind::Direct),
+        ("nginx".to_owned(), Kind::Nginx),
+        ("HAProxy".to_owned(), Kind::Haproxy),
+        ("Caddy".to_owned(), Kind::Caddy),
+        ("Vela".to_owned(), Kind::Vela(own.clone())),
+        ("Vela switched".to_owned(), Kind::VelaSwitched(own)),
+    ];
+    for other in &args.also {
+        let (name, path) = other.split_once('=').ok_or("--also wants NAME=PATH")?;
+        kinds.push((name.to_owned(), Kind::Vela(PathBuf::from(path))));
+    }
+    kinds.retain(|(name, _)| args.only.is_empty() || args.only.contains(name));
+    let contenders = kinds
+        .iter()
+        .map(|(name, kind)| Contender::start(name, kind, upstream, dir.path()))
+        .collect::<Result<Vec<_>>>()?;
+    let wrk = Wrk::new(dir.path())?;
+
+    for one in loads(&args.load) {
+        let mut results: Vec<Results> = contenders.iter().map(|_| Results::default()).collect();
+        for round in 0..args.rounds {
+            // Another one is first each time.
+            for turn in 0..contenders.len() {
+                let at = (turn + round) % contenders.len();
+                run(
+                    &wrk,
+                    &contenders[at],
+                    one.load,
+                    args.seconds,
+                    &mut results[at],
+                )?;
+            }
+        }
+        print(one.name, &contenders, &results);
+    }
+    if args.idle > 0 {
+        println!(
+            "\n{:<16}{:>14}{:>18}",
+            "idle", "memory MiB", "a connection KiB"
+        );
+        for (name, kind) in kinds.iter().filter(|(_, kind)| *kind != Kind::Direct) {
+            // A fresh one: what others have asked of it before is not in its memory.
+            let contender = Contender::start(name, kind, upstream, dir.path())?;
+            let (before, after) = idle(&contender, args.idle)?;
+            println!(
+                "{name:<16}{:>14.1}{:>18.2}",
+                after as f64 / MIB as f64,
+                after.saturating_sub(before) as f64 / args.idle as f64 / KIB as f64
+            );
+        }
+    }
+    Ok(())
+}
+
+fn run(
+    wrk: &Wrk,
+    contender: &Contender,
+    load: Load,
+    seconds: u64,
+    results: &mut Results,
+) -> Result<()> {
+    let cpu = || {
+        let processes = contender.processes();
+        processes.map_or(Ok(Duration::ZERO), |all| all.cpu_time())
+    };
+    let before = cpu()?;
+    let seen = wrk.run(contender.addr, load, seconds)?;
+    results.cpu += cpu()?.saturating_sub(before);
+    results.seen.push(seen);
+    Ok(())
+}
+
+fn print(name: &str, contenders: &[Contender], results: &[Results]) {
+    println!(
+        "\n{name:<36}{:>10}{:>8}{:>9}{:>8}{:>8}{:>9}{:>12}{:>8}{:>8}",
+        "req/s", "ratio", "MB/s", "p50 us", "p99 us", "p99.9 us", "CPU s / M", "ratio", "errors"
+    );
+    let base = contenders
+        .iter()
+        .position(|contender| contender.name == "nginx")
+        .unwrap_or(0);
+    for (contender, result) in contenders.iter().zip(results) {
+        let middle = |of: &dyn Fn(&Seen) -> f64| median(result.seen.iter().map(of).collect());
+        let rate = |seen: &Seen| seen.requests as f64 / seen.took.as_secs_f64();
+        let base_rate = median(results[base].seen.iter().map(rate).collect());
+        println!(
+            "{:<36}{:>10.0}{:>8.2}{:>9.0}{:>8.0}{:>8.0}{:>9.0}{:>12.2}{:>8.2}{:>8}",
+            contender.name,
+            middle(&rate),
+            middle(&rate) / base_rate,
+            middle(&|seen| seen.bytes as f64 / seen.took.as_secs_f64() / 1e6),
+            middle(&|seen| seen.p50.as_micros() as f64),
+            middle(&|seen| seen.p99.as_micros() as f64),
+            middle(&|seen| seen.p999.as_micros() as f64),
+            result.cpu_per_million(),
+            result.cpu_per_million() / results[base].cpu_per_million(),
+            result.seen.iter().map(|seen| seen.errors).sum::<u64>(),
+        );
+    }
+}
+
+impl Results {
+    /// In seconds.
+    fn cpu_per_million(&self) -> f64 {
+        let requests: u64 = self.seen.iter().map(|seen| seen.requests).sum();
+        self.cpu.as_secs_f64() / requests as f64 * 1e6
+    }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    match numbers.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => numbers[count / 2],
+        count => (numbers[count / 2 - 1] + numbers[count / 2]) / 2.0,
+    }
+}
+
+/// The memory before and after that many clients have each asked once and stayed.
+fn idle(contender: &Contender, clients: usize) -> Result<(u64, u64)> {
+    let memory = || match contender.processes() {
+        Some(all) => all.memory(),
+        None => Ok(0),
+    };
+    let before = memory()?;
+    let request = format!("GET /1024 HTTP/1.1\r\nHost: {}\r\n\r\n", contender.addr);
+    let mut open = Vec::with_capacity(clients);
+    for _ in 0..clients {
+        let mut socket = TcpStream::connect(contender.addr)?;
+        socket.write_all(request.as_bytes())?;
+        let mut answer = [0; 4096];
+        let mut got = 0;
+        while got < KIB || !answer[..got].ends_with(b"abcdef") {
+            match socket.read(&mut answer[got..])? {
+                0 => return Err(format!("{} closes idle connections", contender.name).into()),
+                read => got += read,
+            }
+        }
+        open.push(socket);
+    }
+    Ok((before, memory()?))
+}
+
+/// The backend's process.
+struct Backend(Child);
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

@@ -1,0 +1,239 @@
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::ProxyConfig;
+use crate::flow::{Awaits, Broken, Flow};
+use crate::head_end::{Extent, HeadEnd};
+use crate::patience::{Patience, Wait};
+use crate::request_head::Asked;
+use crate::response_head::{self, Answered};
+use crate::wire::Wire;
+
+/// A request on its way over one connection to an upstream, and its response on the way back:
+/// both move at the same time.
+#[derive(Debug)]
+pub(crate) struct Call<'a, C, U> {
+    pub(crate) client: &'a mut Wire<C>,
+    /// Its output begins with the request's head.
+    pub(crate) upstream: &'a mut Wire<U>,
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) patience: &'a mut Patience,
+    pub(crate) asked: &'a Asked,
+    pub(crate) config: &'a ProxyConfig,
+    /// The client's connection may serve another request, if nothing else forbids it.
+    pub(crate) may_stay: bool,
+    /// What responses without `Strict-Transport-Security` get as that.
+    pub(crate) hsts: Option<&'a str>,
+}
+
+/// A request's body, and the head before it.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) flow: Flow,
+    pub(crate) state: Uploaded,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uploaded {
+    NotYet,
+    Wholly,
+    /// The upstream takes no more of it. It may respond nonetheless.
+    Unwanted,
+}
+
+/// Why there is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The upstream was sent nothing of the request.
+    Unsent,
+    /// The upstream's connection ended without a response.
+    Lost,
+    Malformed,
+    ResponseTimedOut,
+    BodyTimedOut,
+    BodyAborted,
+    BodyTooLarge,
+    ClientGone,
+}
+
+/// Why a response does not get to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    ByUpstream,
+    ByClient,
+}
+
+/// How much a client may send ahead before the rest is left unread.
+pub(crate) const SENT_AHEAD: usize = 16 * 1024;
+
+impl<C, U> Call<'_, C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Sends the request until the head of its response is there. That of the client's response
+    /// is in its output then.
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        head_end: &mut HeadEnd,
+    ) -> Poll<Result<Answered, Trouble>> {
+        loop {
+            match self.poll_upload(cx) {
+                Poll::Ready(Err(trouble)) => return Poll::Ready(Err(trouble)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if self.upload.state == Uploaded::Unwanted && self.upstream.output.is_untouched() {
+                return Poll::Ready(Err(Trouble::Unsent));
+            }
+            // An interim response or the proxy's own.
+            if let Poll::Ready(Err(_)) = self.client.poll_flush(cx) {
+                return Poll::Ready(Err(Trouble::ClientGone));
+            }
+            // Who sends interim responses without end waits for a client that does not take them.
+            if self.client.output.len() >= SENT_AHEAD {
+                break;
+            }
+            match self.upstream.poll_fill(cx, self.config.limits.head_bytes) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Trouble::Lost)),
+                Poll::Ready(Ok(_)) => {
+                    if let Some(answered) = self.read_head(head_end)? {
+                        self.patience.end();
+                        return Poll::Ready(Ok(answered));
+                    }
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.upload.state == Uploaded::NotYet {
+            self.wait_for_body();
+        } else if poll_gone(self.client, cx).is_ready() {
+            return Poll::Ready(Err(Trouble::ClientGone));
+        } else {
+            let limit = self.config.timeouts.response;
+            self.patience.wait(Wait::Response, limit);
+        }
+        self.patience.poll_over(cx).map(|wait| match wait {
+            Wait::Body => Err(Trouble::BodyTimedOut),
+            _ => Err(Trouble::ResponseTimedOut),
+        })
+    }
+
+    /// Passes the response on until the client has all of it and the upstream all of the request.
+    pub(crate) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        download: &mut Flow,
+    ) -> Poll<Result<(), Cut>> {
+        if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Cut::ByClient));
+        }
+        let limits = &self.config.timeouts;
+        match download.poll_pass(cx, self.upstream, self.client) {
+            Poll::Ready(Ok(())) if self.upload.state != Uploaded::NotYet => {
+                self.patience.end();
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Ok(())) => self.wait_for_body(),
+            Poll::Ready(Err(Broken::Source | Broken::TooLarge)) => {
+                return Poll::Ready(Err(Cut::ByUpstream));
+            }
+            Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err(Cut::ByClient)),
+            Poll::Pending if download.awaits() == Awaits::Sink => {
+                if download.has_moved() {
+                    self.patience.end();
+                }
+                self.patience.wait(Wait::Write, limits.write);
+            }
+            Poll::Pending => {
+                self.patience.end();
+                if self.upload.state == Uploaded::NotYet {
+                    return Poll::Pending;
+                }
+                return poll_gone(self.client, cx).map(|()| Err(Cut::ByClient));
+            }
+        }
+        self.patience.poll_over(cx).map(|_| Err(Cut::ByClient))
+    }
+
+    /// An error is the client's.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        if self.upload.state != Uploaded::NotYet {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.upload.flow.poll_pass(cx, self.client, self.upstream)) {
+            Ok(()) => self.upload.state = Uploaded::Wholly,
+            Err(Broken::Sink(error)) => {
+                tracing::debug!(%error, "an upstream does not take a request");
+                self.upload.state = Uploaded::Unwanted;
+            }
+            Err(Broken::Source) => return Poll::Ready(Err(Trouble::BodyAborted)),
+            Err(Broken::TooLarge) => return Poll::Ready(Err(Trouble::BodyTooLarge)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wait_for_body(&mut self) {
+        if self.upload.flow.has_moved() {
+            self.patience.end();
+        }
+        let limit = self.config.timeouts.body_read;
+        self.patience.wait(Wait::Body, limit);
+    }
+
+    fn read_head(&mut self, head_end: &mut HeadEnd) -> Result<Option<Answered>, Trouble> {
+        loop {
+            let limits = &self.config.limits;
+            let input = &mut self.upstream.input;
+            let length = match head_end.find(input.filled()) {
+                Extent::Whole(length) if length <= limits.head_bytes => length,
+                Extent::Partial { .. } if input.len() < limits.head_bytes => return Ok(None),
+                _ => return Err(Trouble::Malformed),
+            };
+            let answered = response_head::translate(
+                &input.filled()[..length],
+                limits,
+                self.asked,
+                self.may_stay,
+                self.hsts,
+                &mut self.client.output,
+            );
+            input.consume(length);
+            *head_end = HeadEnd::default();
+            match answered {
+                Ok(answered) if (100..200).contains(&answered.status) && answered.status != 101 => {
+                }
+                Ok(answered) => return Ok(Some(answered)),
+                Err(response_head::Malformed) => return Err(Trouble::Malformed),
+            }
+        }
+    }
+}
+
+/// Ready when the client has gone. What it sends ahead is kept, up to a limit.
+pub(crate) fn poll_gone<C>(client: &mut Wire<C>, cx: &mut Context<'_>) -> Poll<()>
+where
+    C: AsyncRead + Unpin,
+{
+    loop {
+        match ready!(client.poll_fill(cx, SENT_AHEAD)) {
+            Ok(0) | Err(_) => return Poll::Ready(()),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// The shortest of the limits that a client's connection may meet.
+pub(crate) fn shortest_limit(config: &ProxyConfig) -> Duration {
+    let limits = &config.timeouts;
+    let all = [
+        limits.header_read,
+        limits.keep_alive,
+        limits.body_read,
+        limits.write,
+        limits.response,
+    ];
+    all.into_iter().min().unwrap_or_default()
+}

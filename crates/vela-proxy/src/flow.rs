@@ -1,0 +1,345 @@
+use std::io::{self, Write};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::buffer::Buffer;
+use crate::chunks::{Chunks, LONGEST_TRAILERS, Piece};
+use crate::field::Field;
+use crate::wire::Wire;
+
+/// A body on its way from one connection to another, in constant memory: nothing is read while
+/// what was read before has not been taken.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    source: Source,
+    /// It leaves in chunks. Else as it is.
+    to_chunks: bool,
+    takes_trailers: bool,
+    has_moved: bool,
+    awaits: Awaits,
+    /// How much more may come in chunks.
+    allowed: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// So many bytes are left.
+    Length(u64),
+    Chunks(Chunks),
+    UntilClose,
+    /// Its end has been read.
+    Ended,
+}
+
+/// What a body that does not move waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaits {
+    Source,
+    Sink,
+}
+
+/// Why a body does not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the body ended early or is malformed")]
+    Source,
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("the body is not taken")]
+    Sink(#[source] io::Error),
+}
+
+/// How much may wait to be sent before the rest is left unread.
+const HIGH_WATER: usize = 64 * 1024;
+
+impl Flow {
+    pub(crate) fn length(length: u64) -> Flow {
+        Flow::of(Source::Length(length), false, false)
+    }
+
+    pub(crate) fn chunks(chunks: Chunks, to_chunks: bool, takes_trailers: bool) -> Flow {
+        Flow::of(Source::Chunks(chunks), to_chunks, takes_trailers)
+    }
+
+    pub(crate) fn until_close(to_chunks: bool) -> Flow {
+        Flow::of(Source::UntilClose, to_chunks, false)
+    }
+
+    fn of(source: Source, to_chunks: bool, takes_trailers: bool) -> Flow {
+        Flow {
+            source,
+            to_chunks,
+            takes_trailers,
+            has_moved: false,
+            awaits: Awaits::Source,
+            allowed: u64::MAX,
+        }
+    }
+
+    /// Breaks where more comes in chunks.
+    pub(crate) fn at_most(self, allowed: u64) -> Flow {
+        Flow { allowed, ..self }
+    }
+
+    /// Whether the end of the body has been read.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.source, Source::Length(0) | Source::Ended)
+    }
+
+    pub(crate) fn to_chunks(&self) -> bool {
+        self.to_chunks
+    }
+
+    /// Whether only the end of the connection tells who gets the body where it ends.
+    pub(crate) fn ends_by_closing(&self) -> bool {
+        !self.to_chunks && matches!(self.source, Source::Chunks(_) | Source::UntilClose)
+    }
+
+    /// Whether anything has moved since this was asked last.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
+    }
+
+    pub(crate) fn awaits(&self) -> Awaits {
+        self.awaits
+    }
+
+    /// The body need not be passed on. Whether all that was left of it had come already.
+    pub(crate) fn skip(&mut self, input: &mut Buffer) -> bool {
+        match self.source {
+            Source::Length(left) => match usize::try_from(left) {
+                Ok(left) if left <= input.len() => {
+                    input.consume(left);
+                    self.source = Source::Ended;
+                    true
+                }
+                _ => false,
+            },
+            Source::Ended => true,
+            Source::Chunks(_) | Source::UntilClose => false,
+        }
+    }
+
+    /// Passes the body on until all of it has been written, with what was in the output before.
+    pub(crate) fn poll_pass<A, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire<A>,
+        to: &mut Wire<B>,
+    ) -> Poll<Result<(), Broken>>
+    where
+        A: AsyncRead + Unpin,
+        B: AsyncWrite + Unpin,
+    {
+        loop {
+            self.encode(&mut from.input, &mut to.output)?;
+            let here = match self.source {
+                Source::Length(left) => usize::try_from(left)
+                    .unwrap_or(usize::MAX)
+                    .min(from.input.len()),
+                Source::UntilClose => from.input.len(),
+                Source::Chunks(_) | Source::Ended => 0,
+            };
+            if here > 0 || !to.output.is_empty() {
+                match to.poll_send(cx, &from.input.filled()[..here]) {
+                    Poll::Ready(Ok(sent)) => {
+                        from.input.consume(sent);
+                        if let Source::Length(left) = &mut self.source {
+                            *left -= sent as u64;
+                        }
+                        self.has_moved = true;
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Sink(error))),
+                    Poll::Pending => {
+                        self.awaits = Awaits::Sink;
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if self.is_done() {
+                self.awaits = Awaits::Sink;
+                return to.poll_flush(cx).map_err(Broken::Sink);
+            }
+            match from.poll_fill(cx, HIGH_WATER) {
+                Poll::Ready(Ok(0)) if matches!(self.source, Source::UntilClose) => {
+                    self.source = Source::Ended;
+                    if self.to_chunks {
+                        to.output.append(b"0\r\n\r\n");
+                    }
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Source)),
+                Poll::Ready(Ok(_)) => self.has_moved = true,
+                Poll::Pending => {
+                    // A stream that encrypts may hold back what it has taken.
+                    self.awaits = match to.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => Awaits::Source,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Sink(error))),
+                        Poll::Pending => Awaits::Sink,
+                    };
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Moves what does not leave as it came.
+    fn encode(&mut self, input: &mut Buffer, output: &mut Buffer) -> Result<(), Broken> {
+        while output.len() < HIGH_WATER {
+            let piece = match &mut self.source {
+                Source::Chunks(chunks) => chunks.next(input.filled()),
+                Source::UntilClose if self.to_chunks && !input.is_empty() => {
+                    Piece::Data(input.len())
+                }
+                _ => return Ok(()),
+            };
+            match piece {
+                Piece::Framing(length) => input.consume(length),
+                Piece::Data(length) => {
+                    self.allowed = match self.allowed.checked_sub(length as u64) {
+                        Some(allowed) => allowed,
+                        None => return Err(Broken::TooLarge),
+                    };
+                    let data = &input.filled()[..length];
+                    if self.to_chunks {
+                        append_chunk(data, output);
+                    } else {
+                        output.append(data);
+                    }
+                    input.consume(length);
+                }
+                Piece::Trailers(length) => {
+                    let trailers = checked_trailers(&input.filled()[..length])?;
+                    if self.to_chunks {
+                        output.append(b"0\r\n");
+                        if self.takes_trailers {
+                            output.append(&trailers);
+                        }
+                        output.append(b"\r\n");
+                    }
+                    input.consume(length);
+                    self.source = Source::Ended;
+                }
+                Piece::Partial => return Ok(()),
+                Piece::Malformed => return Err(Broken::Source),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn append_chunk(data: &[u8], output: &mut Buffer) {
+    let mut line = [0; 18];
+    let mut rest = &mut line[..];
+    // A usize has at most 16 digits.
+    write!(rest, "{:x}\r\n", data.len()).ok();
+    let unused = rest.len();
+    output.append(&line[..line.len() - unused]);
+    output.append(data);
+    output.append(b"\r\n");
+}
+
+/// The lines of a trailer section that may be passed on.
+fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
+    let mut passed = Vec::new();
+    if section.len() > 2 {
+        debug_assert!(section.len() <= 2 * LONGEST_TRAILERS);
+        let mut fields = [httparse::EMPTY_HEADER; 64];
+        let Ok(httparse::Status::Complete((length, fields))) =
+            httparse::parse_headers(section, &mut fields)
+        else {
+            return Err(Broken::Source);
+        };
+        if length != section.len() {
+            return Err(Broken::Source);
+        }
+        for field in fields {
+            if Field::of(field.name.as_bytes()).may_be_trailer() {
+                passed.extend_from_slice(field.name.as_bytes());
+                passed.extend_from_slice(b": ");
+                passed.extend_from_slice(field.value);
+                passed.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+    Ok(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// What comes out of what goes in.
+    async fn pass(mut flow: Flow, sent: &[u8]) -> Result<String, Broken> {
+        let (mut before, from) = duplex(7);
+        let (to, mut behind) = duplex(5);
+        let (mut from, mut to) = (Wire::new(from), Wire::new(to));
+        let sending = async {
+            // Whoever reads may stop reading.
+            before.write_all(sent).await.ok();
+            drop(before);
+        };
+        let passing = async {
+            let passed = poll_fn(|cx| flow.poll_pass(cx, &mut from, &mut to)).await;
+            drop((from, to));
+            passed
+        };
+        let mut got = String::new();
+        let (_, passed, read) = tokio::join!(sending, passing, behind.read_to_string(&mut got));
+        read.unwrap();
+        passed.map(|()| got)
+    }
+
+    #[tokio::test]
+    async fn each_kind_leaves_as_it_should() {
+        let chunks = |to_chunks, trailers| Flow::chunks(Chunks::default(), to_chunks, trailers);
+        let chunked =
+            b"3;x\r\nabc\r\n1\r\nd\r\n0\r\nX: 1\r\nX-Forwarded-For: 6\r\nHost: h\r\n\r\nrest";
+        for (flow, sent, got) in [
+            (Flow::length(3), &b"abcrest"[..], "abc"),
+            (Flow::length(0), b"rest", ""),
+            (Flow::until_close(false), b"abc", "abc"),
+            (Flow::until_close(true), b"", "0\r\n\r\n"),
+            (chunks(false, true), chunked, "abcd"),
+        ] {
+            assert_eq!(pass(flow, sent).await.unwrap(), got);
+        }
+        let got = pass(chunks(true, true), chunked).await.unwrap();
+        assert!(got.ends_with("\r\n0\r\nX: 1\r\n\r\n"), "{got}");
+        let got = pass(chunks(true, false), chunked).await.unwrap();
+        assert!(got.ends_with("\r\nd\r\n0\r\n\r\n"), "{got}");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_short_is_broken() {
+        for (flow, sent) in [
+            (Flow::length(4), &b"abc"[..]),
+            (Flow::chunks(Chunks::default(), true, true), b"3\r\nabc\r\n"),
+            (
+                Flow::chunks(Chunks::default(), true, true),
+                b"0\r\nX : 1\r\n\r\n",
+            ),
+            (
+                Flow::chunks(Chunks::default(), true, true),
+                b"0\r\nX: 1\r\n folded\r\n\r\n",
+            ),
+        ] {
+            let broken = pass(flow, sent).await.unwrap_err();
+            assert!(matches!(broken, Broken::Source), "{broken:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_comes_in_chunks_than_may() {
+        let chunks = |most| Flow::chunks(Chunks::default(), false, true).at_most(most);
+        let sent = b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n";
+        assert_eq!(pass(chunks(4), sent).await.unwrap(), "abcd");
+        let broken = pass(chunks(3), sent).await.unwrap_err();
+        assert!(matches!(broken, Broken::TooLarge), "{broken:?}");
+    }
+}

@@ -1,0 +1,481 @@
+//! Raw bytes of clients, and what each must come to: the answers, and what the upstream sees.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::world::World;
+
+/// What a client sends on a connection of its own.
+struct Case {
+    sent: &'static str,
+    /// The statuses of all answers. Behind 400 and more of the proxy's own it closes.
+    answers: &'static [u16],
+    /// The requests that the upstream sees, without what tells it who asked.
+    seen: &'static [&'static str],
+}
+
+const fn passes(sent: &'static str, seen: &'static [&'static str]) -> Case {
+    const OK: &[u16] = &[200; 8];
+    Case {
+        sent,
+        answers: OK.split_at(seen.len()).0,
+        seen,
+    }
+}
+
+const fn refused(sent: &'static str, answers: &'static [u16]) -> Case {
+    Case {
+        sent,
+        answers,
+        seen: &[],
+    }
+}
+
+const CASES: &[Case] = &[
+    // What is sound.
+    passes(
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &["GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"],
+    ),
+    passes(
+        "\r\n\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &["GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"],
+    ),
+    passes(
+        "GET /a%00/../%2e%2e/b;c?d=e&%zz HTTP/1.1\r\nhOST:A.test.:80\r\nX:\t1 \r\n\r\n",
+        &["GET /a%00/../%2e%2e/b;c?d=e&%zz HTTP/1.1\r\nhost: A.test.:80\r\nX:\t1 \r\n\r\n"],
+    ),
+    passes(
+        "FROB / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 003\r\n\r\nabc",
+        &["FROB / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 003\r\n\r\nabc"],
+    ),
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: Chunked\r\n\r\n\
+         2;a=\"b\"\r\nab\r\n0A\r\n0123456789\r\n0\r\n\r\n",
+        &[
+            "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n\
+           2\r\nab\r\na\r\n0123456789\r\n0\r\n\r\n",
+        ],
+    ),
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\nX-Sum: 1\r\nContent-Length: 9\r\nHost: b\r\nX_Forwarded_For: 6\r\nTransfer-Encoding: x\r\n\r\n",
+        &[
+            "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n",
+        ],
+    ),
+    passes(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close, X-A\r\nX-A: 1\r\nX-B: 2\r\n\r\n",
+        &["GET / HTTP/1.1\r\nhost: a.test\r\nX-B: 2\r\n\r\n"],
+    ),
+    passes(
+        "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n",
+        &["GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"],
+    ),
+    passes(
+        "GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n",
+        &["GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"],
+    ),
+    passes(
+        "GET http://A.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        &["GET /x HTTP/1.1\r\nhost: A.test\r\n\r\n"],
+    ),
+    // Naming what frames or routes a message takes it away from nobody.
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: content-length, host\r\nContent-Length: 1\r\n\r\na",
+        &["POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1\r\n\r\na"],
+    ),
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &["POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
+    ),
+    // Pipelined.
+    passes(
+        "POST /1 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nabGET /2 HTTP/1.1\r\nHost: a.test\r\n\r\n\
+         POST /3 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n0\r\n\r\n\
+         GET /4 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[
+            "POST /1 HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2\r\n\r\nab",
+            "GET /2 HTTP/1.1\r\nhost: a.test\r\n\r\n",
+            "POST /3 HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n1\r\nc\r\n0\r\n\r\n",
+            "GET /4 HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        ],
+    ),
+    // CL.TE and TE.CL: the chunks count, the length goes, and nothing behind it is a request.
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &["POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
+    ),
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n\
+         1\r\na\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[
+            "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        ],
+    ),
+    // CL.0: a body of a GET is a body.
+    passes(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 28\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n",
+        &[
+            "GET / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 28\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n\r\n",
+        ],
+    ),
+    // What a CGI or WSGI server would take for a length or a coding.
+    passes(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nContent-Length: 1\r\n\r\na",
+        &["POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1\r\n\r\na"],
+    ),
+    // TE.TE.
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+        &[501],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        &[501],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTransfer-encoding: x\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: x\r\nTransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[501],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nX: 1\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nX: 1\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.0\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    // Lengths.
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1, 1\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: -1\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0x1\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1 1\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length:\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 18446744073709551616\r\n\r\na",
+        &[400],
+    ),
+    // Chunks. The upstream may have been sent the head; the request never ends well.
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1;a\rb\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000001\r\na",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX : 1\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nGET / HTTP/1.1\r\n\r\n",
+        &[400],
+    ),
+    // Lines and names.
+    refused("GET / HTTP/1.1\nHost: a.test\n\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\nX\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\n: 1\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\nX y: 1\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\nX\0: 1\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\nX: a\0b\r\n\r\n", &[400]),
+    refused(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nX: a\x7fb\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nX: 1\r\n\tfolded\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "GET / HTTP/1.1\r\n Host: a.test\r\nHost: a.test\r\n\r\n",
+        &[400],
+    ),
+    // Request lines.
+    refused("GET /\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET  / HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1 \r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET /a b HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET /\t HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.2\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET / http/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("G@T / HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused(" GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400]),
+    refused("GET /a#b HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET a HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused(
+        "GET //a.test@b.test HTTP/1.1\r\nHost: @a.test\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "GET http://u@a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[400],
+    ),
+    refused("GET http:///x HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused(
+        "GET http://a.test\\@b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[501],
+    ),
+    // Hosts.
+    refused(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nHost: a.test\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nhost: b.test\r\n\r\n",
+        &[400],
+    ),
+    refused("GET / HTTP/1.1\r\nHost: a.test b.test\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test:80:80\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nX: 1\r\n\r\n", &[400]),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nExpect: x\r\nContent-Length: 1\r\n\r\na",
+        &[417],
+    ),
+    // A tunnel is the upstream's to grant.
+    passes(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[
+            "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n",
+            "GET /2 HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn each_case_comes_to_what_it_must() {
+    let world = World::start();
+    let upstream = Recorder::start().await;
+    drop(world.route(&[upstream.addr]).await);
+    for case in CASES {
+        // However it comes.
+        for piece in [usize::MAX, 7] {
+            upstream.take();
+            let mut client = world.client().await;
+            for piece in case.sent.as_bytes().chunks(piece) {
+                // The proxy may have refused it by then.
+                client.try_send(piece).await;
+                tokio::task::yield_now().await;
+            }
+            for (at, &status) in case.answers.iter().enumerate() {
+                let answer = client.answer().await;
+                assert_eq!(answer.status, status, "{at} of {:?}: {answer:?}", case.sent);
+            }
+            let is_refused = case.answers.last().is_some_and(|&status| status >= 400);
+            if is_refused {
+                assert_eq!(client.rest().await, "", "{:?}", case.sent);
+            }
+            let seen: Vec<_> = upstream.take();
+            let whole: Vec<_> = seen
+                .iter()
+                .filter(|one| one.is_whole)
+                .map(|one| &one.text[..])
+                .collect();
+            assert_eq!(whole, case.seen, "{:?}", case.sent);
+            assert!(
+                !seen
+                    .iter()
+                    .any(|one| one.text.contains("/smuggled HTTP/1.1\r\nh"))
+            );
+        }
+    }
+}
+
+/// An upstream that keeps what it is sent, byte for byte, and reads as strictly as can be.
+struct Recorder {
+    addr: std::net::SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+struct Seen {
+    text: String,
+    /// It came to its end.
+    is_whole: bool,
+}
+
+impl Recorder {
+    async fn start() -> Recorder {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::default());
+        let all = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(record(socket, Arc::clone(&all)));
+            }
+        });
+        Recorder { addr, seen }
+    }
+
+    fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+async fn record(mut socket: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
+    let mut bytes = Vec::new();
+    loop {
+        while let Some(length) = message(&bytes) {
+            let text = without_sender(&bytes.drain(..length).collect::<Vec<_>>());
+            seen.lock().unwrap().push(Seen {
+                text,
+                is_whole: true,
+            });
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            if socket.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+        if !matches!(socket.read_buf(&mut bytes).await, Ok(1..)) {
+            break;
+        }
+    }
+    if !bytes.is_empty() {
+        let text = without_sender(&bytes);
+        seen.lock().unwrap().push(Seen {
+            text,
+            is_whole: false,
+        });
+    }
+}
+
+/// The length of the first message, when it is whole.
+fn message(bytes: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let head = text.find("\r\n\r\n")? + 4;
+    let body = if text[..head].contains("\r\ntransfer-encoding: chunked\r\n") {
+        let (mut at, mut is_last) = (head, false);
+        while !is_last {
+            let line = at + text[at..].find("\r\n")?;
+            let size = usize::from_str_radix(&text[at..line], 16).unwrap();
+            is_last = size == 0;
+            at = line + 2 + if is_last { 0 } else { size + 2 };
+        }
+        let end = match text.get(at..)?.strip_prefix("\r\n") {
+            Some(_) => at + 2,
+            None => at + text[at..].find("\r\n\r\n")? + 4,
+        };
+        end - head
+    } else {
+        let length = text[..head].split("\r\ncontent-length: ").nth(1);
+        length.map_or(0, |rest| {
+            rest.split("\r\n").next().unwrap().parse().unwrap()
+        })
+    };
+    (bytes.len() >= head + body).then_some(head + body)
+}
+
+fn without_sender(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let lines = text.split_inclusive("\r\n");
+    lines
+        .filter(|line| !line.starts_with("x-forwarded-"))
+        .collect()
+}
