@@ -4,7 +4,7 @@
 BUILD_PACKAGES = gcc pkg-config libssl-dev
 # The servers that the tests run for real, and the tools that they build with.
 TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git \
-	mix:elixir node:nodejs npm:npm
+	pebble openssl curl mix:elixir node:nodejs npm:npm
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk
 

@@ -100,8 +100,8 @@ pub use output::{Output, OutputError, OutputPattern};
 pub use problem::Problem;
 pub use resources::Resources;
 pub use server::{
-    AppsSection, BackupInclude, BackupSection, Destination, NatsSection, PostgresSection,
-    ProxySection, Schedule, ServerConfig, ServicesSection, Sha256, TlsSection,
+    AppsSection, BackupInclude, BackupSection, CertificatePair, Destination, NatsSection,
+    PostgresSection, ProxySection, Schedule, ServerConfig, ServicesSection, Sha256, TlsSection,
 };
 pub use services::{JetStream, Nats, Postgres, Services};
 pub use stop_signal::StopSignal;

@@ -391,7 +391,16 @@ acme_email = "ops@example.com"
 directory = "https://localhost:14000/dir"
 cert = "/etc/vela/cert.pem"
 key = "/etc/vela/key.pem"
+directory_ca = "/etc/vela/pebble.pem"
+eab_kid = "kid-1"
+eab_key = "/etc/vela/eab"
+dns_hook = "/etc/vela/dns"
 client_ca = "/etc/vela/ca.pem"
+redirect = false
+hsts = "30d"
+[[tls.certificates]]
+cert = "/etc/vela/shop.pem"
+key = "/etc/vela/shop.key"
 [backup]
 schedule = "12h"
 retain = 3
@@ -437,6 +446,29 @@ secrets = false
         Some("https://localhost:14000/dir")
     );
     assert_eq!(tls.client_ca, Some(PathBuf::from("/etc/vela/ca.pem")));
+    let ca = PathBuf::from("/etc/vela/pebble.pem");
+    assert_eq!(tls.directory_ca, Some(ca));
+    assert_eq!(tls.eab_kid.as_deref(), Some("kid-1"));
+    assert_eq!(tls.eab_key, Some(PathBuf::from("/etc/vela/eab")));
+    assert_eq!(tls.dns_hook.as_deref(), Some("/etc/vela/dns"));
+    let certificates = tls.certificates.iter();
+    let certificates: Vec<_> = certificates
+        .map(|pair| {
+            (
+                pair.cert.to_str().expect("ASCII"),
+                pair.key.to_str().expect("ASCII"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        certificates,
+        [
+            ("/etc/vela/cert.pem", "/etc/vela/key.pem"),
+            ("/etc/vela/shop.pem", "/etc/vela/shop.key")
+        ]
+    );
+    assert_eq!(tls.hsts, Some(Duration::from_secs(30 * 24 * 3600)));
+    assert!(!tls.redirect);
     let backup = config.backup.as_ref().expect("set");
     assert_eq!(
         backup.schedule,
@@ -454,7 +486,7 @@ secrets = false
         .into_iter()
         .map(|u| u.key)
         .collect();
-    assert_eq!(keys, ["proxy.https_port", "tls", "backup"]);
+    assert_eq!(keys, ["backup"]);
 }
 
 #[test]

@@ -425,6 +425,15 @@ fn a_servers_file() {
     4:13 expected a URL that starts with `https://` (-)
     5:1 `cert` without `key` (-)
     ");
+    assert_snapshot!(brief_server("[tls]\nstaging = true\ndirectory_ca = '/ca'\neab_kid = 'x'\nhsts = 'long'\n[[tls.certificates]]\ncert = '/c'\nkeys = '/k'"), @r#"
+    2:1 `staging` without `acme_email` (-)
+    3:1 `directory_ca` without `directory` (-)
+    4:1 `eab_kid` without `eab_key` (-)
+    4:1 `eab_kid` without `acme_email` (-)
+    5:8 `long` is not a duration (seconds, or units of d, h, m, s and ms, as in "1m30s")
+    6:7 `key` is missing in [tls.certificates] (add `key = "/etc/ssl/shop.key"` under `[tls.certificates]`)
+    8:1 unknown key `keys` in [tls.certificates] (did you mean `key`?)
+    "#);
     assert_snapshot!(
         brief_server("[backup]\nschedule = 'dayly'\nretain = 0\ndestination = 's3://'\ninclude.app = true"),
         @r#"

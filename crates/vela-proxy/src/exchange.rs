@@ -76,7 +76,7 @@ impl<C: ClientStream> Client<C> {
         let sender = Sender {
             ip: self.ip,
             address: &self.address,
-            scheme: "http",
+            scheme: self.entrance.scheme(),
             is_trusted: self.is_trusted,
         };
         let translated = request_head::translate(
@@ -85,7 +85,7 @@ impl<C: ClientStream> Client<C> {
             sender,
             &mut self.host,
             &mut request,
-            |destination| Decision::on(destination, &self.worker.routes),
+            |destination| Decision::on(destination, &self.worker.routes, &self.entrance),
         );
         self.wire.input.consume(head);
         let (asked, flow, decision) = match translated {
@@ -106,6 +106,10 @@ impl<C: ClientStream> Client<C> {
                 let maintenance = route.options.maintenance.as_ref();
                 let message = maintenance.and_then(|one| one.message.as_deref());
                 let page = Page::maintenance(message);
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
+            Decision::Challenge(text) => {
+                let page = Page::challenge(&text);
                 return self.answer(page, true, &asked, &mut upload).await;
             }
             Decision::Unknown => {
@@ -299,6 +303,7 @@ impl<C: ClientStream> Client<C> {
             asked,
             config: &self.worker.config,
             may_stay: !self.worker.stop.is_told(),
+            hsts: self.entrance.hsts(&self.host),
         };
         let mut head_end = HeadEnd::default();
         let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end, patience)).await;
@@ -361,6 +366,7 @@ impl<C: ClientStream> Client<C> {
             asked,
             config: &self.worker.config,
             may_stay: true,
+            hsts: None,
         };
         let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
         self.patience.end();

@@ -162,7 +162,8 @@ impl Flow {
                 }
             }
             if self.is_done() {
-                return Poll::Ready(Ok(()));
+                self.awaits = Awaits::Sink;
+                return to.poll_flush(cx).map_err(Broken::Sink);
             }
             match from.poll_fill(cx, HIGH_WATER) {
                 Poll::Ready(Ok(0)) if matches!(self.source, Source::UntilClose) => {
@@ -174,7 +175,12 @@ impl Flow {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Source)),
                 Poll::Ready(Ok(_)) => self.has_moved = true,
                 Poll::Pending => {
-                    self.awaits = Awaits::Source;
+                    // A stream that encrypts may hold back what it has taken.
+                    self.awaits = match to.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => Awaits::Source,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Sink(error))),
+                        Poll::Pending => Awaits::Sink,
+                    };
                     return Poll::Pending;
                 }
             }

@@ -81,12 +81,16 @@
 //!   and what still comes is discarded for a second or 256 KiB.
 //! - A request ends when its response and its body have. An upstream that answers early is pinned
 //!   until it has been sent the rest.
+//! - HTTPS is a [`Listener`] with a [`tls::Tls`], which chooses certificates by name from a store
+//!   that may change at any time, and by itself resumes sessions and limits handshakes. [`acme`]
+//!   fills that store.
 //!
-//! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
-//! implementation of [`Router`] or [`Park`] must pass.
+//! The feature `test-util` adds `test_util`: a router and a certifier in memory, and the tests that
+//! an implementation of [`Router`], [`Park`] or [`acme::Certifier`] must pass.
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod acme;
 mod address;
 mod admission;
 mod buffer;
@@ -98,17 +102,21 @@ mod config;
 mod crew;
 mod decision;
 mod dial;
+mod entrance;
 mod error_pages;
 mod exchange;
 mod failure;
 mod field;
 mod flow;
 mod generation;
+mod handshake;
 mod head_end;
 mod host;
 mod host_pattern;
+mod http2;
 mod in_flight;
 mod lines;
+mod listener;
 mod network;
 mod page;
 mod parking;
@@ -129,6 +137,7 @@ mod stats;
 mod stop;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
+pub mod tls;
 mod tunnel;
 mod turnstile;
 mod upstream_stream;
@@ -145,6 +154,7 @@ pub use config::{Limits, ProxyConfig, Timeouts};
 pub use error_pages::ErrorPages;
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;
+pub use listener::Listener;
 pub use network::{InvalidNetwork, Network};
 pub use path_prefix::{InvalidPath, PathPrefix};
 pub use proxy::Proxy;

@@ -95,8 +95,17 @@ impl Way {
             } else if self.has_read_all {
                 ready!(Pin::new(&mut to.stream).poll_shutdown(cx))?;
                 self.has_ended = true;
-            } else if ready!(from.poll_fill(cx, CARRIED))? == 0 {
-                self.has_read_all = true;
+            } else {
+                match from.poll_fill(cx, CARRIED) {
+                    Poll::Ready(Ok(0)) => self.has_read_all = true,
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        // What it has taken and holds back goes out meanwhile.
+                        ready!(to.poll_flush(cx))?;
+                        return Poll::Pending;
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -11,6 +11,11 @@ pub(super) const SERVER_TOML: &str = "\
 [proxy]
 # bind = [\"0.0.0.0\", \"::\"]
 # http_port = 80
+# https_port = 443
+
+# HTTPS, with certificates from Let's Encrypt for the hosts of all apps.
+# [tls]
+# acme_email = \"you@example.com\"
 
 [apps]
 # Each app runs as a system user of its own.

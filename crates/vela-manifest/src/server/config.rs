@@ -71,15 +71,6 @@ impl ServerConfig {
     /// The keys that this version of Vela understands but can't act on yet, in the order of the file.
     pub fn not_yet_supported(&self) -> Vec<Unsupported> {
         let mut found = Vec::new();
-        if self.tls.is_some() {
-            found.push(self.lines.unsupported("tls", "HTTPS is not served yet"));
-        }
-        if self.proxy.https_port.is_some() {
-            found.push(
-                self.lines
-                    .unsupported("proxy.https_port", "HTTPS is not served yet"),
-            );
-        }
         if self.backup.is_some() {
             found.push(self.lines.unsupported("backup", "backups are not made yet"));
         }
@@ -96,7 +87,7 @@ pub struct ProxySection {
     pub bind: Vec<IpAddr>,
     /// `http_port`; 0 lets the system choose.
     pub http_port: Option<u16>,
-    /// `https_port`; 0 lets the system choose.
+    /// `https_port`; 0 lets the system choose. HTTPS is served if this is set, or there is a `[tls]`.
     pub https_port: Option<u16>,
 }
 

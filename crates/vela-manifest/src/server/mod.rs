@@ -9,4 +9,4 @@ mod tls;
 pub use backup::{BackupInclude, BackupSection, Destination, Schedule};
 pub use config::{AppsSection, ProxySection, ServerConfig};
 pub use services::{NatsSection, PostgresSection, ServicesSection, Sha256};
-pub use tls::TlsSection;
+pub use tls::{CertificatePair, TlsSection};

@@ -1,0 +1,153 @@
+//! What becomes of connections that are slow, switch protocols, or meet a shutdown.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use vela_proxy::tls::TlsSettings;
+
+use crate::world::World;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A client that keeps its connection.
+pub(crate) struct Keeping(tokio::sync::Mutex<TlsStream<TcpStream>>);
+
+impl Keeping {
+    pub(crate) async fn connect(world: &World) -> Keeping {
+        let mut roots = RootCertStore::empty();
+        let pem = world.authority.pem.as_bytes();
+        roots
+            .add(CertificateDer::from_pem_slice(pem).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpStream::connect(world.https).await.unwrap();
+        let name = ServerName::try_from("a.test").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        Keeping(tokio::sync::Mutex::new(stream.await.unwrap()))
+    }
+
+    pub(crate) async fn send(&self, text: &str) {
+        let mut stream = self.0.lock().await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+
+    pub(crate) async fn read_until(&self, end: &str) -> String {
+        let mut stream = self.0.lock().await;
+        let mut text = Vec::new();
+        while !text.ends_with(end.as_bytes()) {
+            text.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    pub(crate) async fn get(&self) {
+        self.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
+        let answer = self.read_until("body: 0\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+
+    /// Whether it ends, with `close_notify`, and without more.
+    async fn ends(self) -> bool {
+        let mut stream = self.0.into_inner();
+        matches!(stream.read(&mut [0]).await, Ok(0))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_kept_and_become_tunnels() {
+    let world = World::start().await;
+    let client = Keeping::connect(&world).await;
+    client.get().await;
+    client.get().await;
+    client
+        .send(
+            "GET /tunnel HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+        )
+        .await;
+    let answer = client.read_until("\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    client.send("hello").await;
+    client.read_until("hello").await;
+    assert_eq!(world.tls.stats().handshakes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_takes_too_long_is_given_up() {
+    let settings = TlsSettings {
+        handshake_timeout: Duration::from_millis(200),
+        ..TlsSettings::default()
+    };
+    let world = World::with(settings, |listener| listener).await;
+    // One that is silent, and one that begins.
+    for said in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let mut socket = TcpStream::connect(world.https).await.unwrap();
+        socket.write_all(said).await.unwrap();
+        let ended = tokio::time::timeout(LONG, socket.read(&mut [0])).await;
+        // Closed, or reset over what it never read.
+        assert!(matches!(ended.unwrap(), Ok(0) | Err(_)));
+    }
+    world
+        .until("two timeouts", |stats| stats.timed_out == 2)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_tls_is_refused() {
+    let world = World::start().await;
+    let mut socket = TcpStream::connect(world.https).await.unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.ok();
+    assert_eq!(answer.first(), Some(&21), "an alert: {answer:?}");
+    world.until("a refusal", |stats| stats.failed == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_ends_connections_properly_and_waits_for_no_silent_one() {
+    let world = World::start().await;
+    let silent = TcpStream::connect(world.https).await.unwrap();
+    let idle = Keeping::connect(&world).await;
+    idle.get().await;
+    let tunnel = Keeping::connect(&world).await;
+    tunnel
+        .send(
+            "GET /tunnel HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+        )
+        .await;
+    tunnel.read_until("\r\n\r\n").await;
+    let begun = Instant::now();
+    let serving = world.serving.shutdown(LONG);
+    let client = async {
+        assert!(idle.ends().await);
+        tunnel.send("still there").await;
+        tunnel.read_until("still there").await;
+        drop(tunnel);
+    };
+    let (drained, ()) = tokio::join!(serving, client);
+    assert_eq!(drained.left, 0);
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+    drop(silent);
+    assert!(
+        world
+            .store
+            .status()
+            .iter()
+            .all(|one| one.days_left(SystemTime::now()) > 0)
+    );
+}
