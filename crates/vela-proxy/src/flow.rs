@@ -273,7 +273,7 @@ fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
 
@@ -316,6 +316,26 @@ mod tests {
         assert!(got.ends_with("\r\n0\r\nX: 1\r\n\r\n"), "{got}");
         let got = pass(chunks(true, false), chunked).await.unwrap();
         assert!(got.ends_with("\r\nd\r\n0\r\n\r\n"), "{got}");
+    }
+
+    /// As a stream that encrypts does.
+    #[tokio::test]
+    async fn what_the_sink_holds_back_is_not_forgotten() {
+        let (mut before, from) = duplex(64);
+        let (to, mut behind) = duplex(64);
+        let (mut from, mut to) = (Wire::new(from), Wire::new(BufWriter::new(to)));
+        let mut flow = Flow::length(6);
+        let mut got = [0; 3];
+        before.write_all(b"abc").await.unwrap();
+        let passed = futures::poll!(poll_fn(|cx| flow.poll_pass(cx, &mut from, &mut to)));
+        assert!(passed.is_pending());
+        assert_eq!(flow.awaits(), Awaits::Source);
+        assert!(futures::poll!(std::pin::pin!(behind.read_exact(&mut got))).is_ready());
+        before.write_all(b"def").await.unwrap();
+        let passed = futures::poll!(poll_fn(|cx| flow.poll_pass(cx, &mut from, &mut to)));
+        assert!(matches!(passed, Poll::Ready(Ok(()))));
+        assert!(futures::poll!(std::pin::pin!(behind.read_exact(&mut got))).is_ready());
+        assert_eq!(&got, b"def");
     }
 
     #[tokio::test]

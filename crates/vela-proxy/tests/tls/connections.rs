@@ -7,12 +7,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vela_proxy::tls::TlsSettings;
 
-use crate::world::World;
+use crate::world::{LARGE, World};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -21,21 +21,8 @@ pub(crate) struct Keeping(tokio::sync::Mutex<TlsStream<TcpStream>>);
 
 impl Keeping {
     pub(crate) async fn connect(world: &World) -> Keeping {
-        let mut roots = RootCertStore::empty();
-        let pem = world.authority.pem.as_bytes();
-        roots
-            .add(CertificateDer::from_pem_slice(pem).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let socket = TcpStream::connect(world.https).await.unwrap();
-        let name = ServerName::try_from("a.test").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket);
-        Keeping(tokio::sync::Mutex::new(stream.await.unwrap()))
+        Keeping(tokio::sync::Mutex::new(connect(world, socket).await))
     }
 
     pub(crate) async fn send(&self, text: &str) {
@@ -64,6 +51,84 @@ impl Keeping {
         let mut stream = self.0.into_inner();
         matches!(stream.read(&mut [0]).await, Ok(0))
     }
+}
+
+async fn connect(world: &World, socket: TcpStream) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    let pem = world.authority.pem.as_bytes();
+    roots
+        .add(CertificateDer::from_pem_slice(pem).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("a.test").unwrap();
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
+    connecting.await.unwrap()
+}
+
+/// A client that reads less at a time than the proxy encrypts.
+async fn slow(world: &World) -> TlsStream<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    connect(world, socket.connect(world.https).await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_a_response_arrives_on_a_connection_that_stays() {
+    let world = World::start().await;
+    let mut client = slow(&world).await;
+    for _ in 0..2 {
+        client
+            .write_all(b"GET /large HTTP/1.1\r\nhost: a.test\r\n\r\n")
+            .await
+            .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.read_u8().await.unwrap());
+        }
+        let mut body = vec![0; LARGE];
+        let reading = client.read_exact(&mut body);
+        tokio::time::timeout(LONG, reading).await.unwrap().unwrap();
+        assert!(body.iter().all(|&byte| byte == b'x'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_goes_through_a_tunnel_arrives_while_it_is_open() {
+    let world = World::start().await;
+    let mut client = slow(&world).await;
+    let ask =
+        "GET /tunnel HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    let (mut reading, mut writing) = tokio::io::split(client);
+    let sending = async {
+        writing.write_all(&vec![b'x'; LARGE]).await.unwrap();
+        writing.flush().await.unwrap();
+    };
+    let mut echo = vec![0; LARGE];
+    let both = async { tokio::join!(sending, reading.read_exact(&mut echo)) };
+    let ((), read) = tokio::time::timeout(LONG, both).await.unwrap();
+    read.unwrap();
+    assert!(echo.iter().all(|&byte| byte == b'x'));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_last_response_is_said() {
+    let world = World::start().await;
+    let client = Keeping::connect(&world).await;
+    client
+        .send("GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
+        .await;
+    client.read_until("body: 0\n").await;
+    assert!(client.ends().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
