@@ -1,8 +1,6 @@
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use memchr::memchr;
-
 use crate::buffer::Buffer;
 use crate::claims::{Claims, FORWARDED_FOR};
 use crate::node::Node;
@@ -54,11 +52,12 @@ pub(crate) fn tell(
 
 fn tell_of_peer(peer: &Peer, authority: &str, out: &mut Buffer) {
     out.append(peer.introduction().as_bytes());
-    append_host(authority, out);
+    let authority = Authority::of(authority);
+    authority.append_value(out);
     out.append(b"\r\nx-forwarded-host: ");
-    out.append(authority.as_bytes());
+    out.append(authority.text.as_bytes());
     out.append(b"\r\nx-forwarded-port: ");
-    out.append(port(authority, peer.scheme).as_bytes());
+    out.append(authority.port(peer.scheme).as_bytes());
     out.append(b"\r\n");
 }
 
@@ -91,11 +90,11 @@ fn tell_of_client(
     out.append(b"\r\n");
 
     let proto = claims.proto().unwrap_or(peer.scheme);
-    let host = claims.host().unwrap_or(authority);
+    let host = Authority::of(claims.host().unwrap_or(authority));
     for (name, value) in [
         ("x-forwarded-proto", proto),
-        ("x-forwarded-host", host),
-        ("x-forwarded-port", port(host, proto)),
+        ("x-forwarded-host", host.text),
+        ("x-forwarded-port", host.port(proto)),
     ] {
         // Those of the peer have been passed on.
         if !claims.has(name) {
@@ -126,7 +125,7 @@ fn tell_of_client(
         }
         if !std::mem::replace(&mut says_host, true) {
             out.append(b";host=");
-            append_host(host, out);
+            host.append_value(out);
         }
         out.append(separator);
     };
@@ -136,18 +135,6 @@ fn tell_of_client(
         }
     }
     add(peer.address(), b"\r\n", out);
-}
-
-/// A value with a colon is no token, and stands in quotes.
-fn append_host(authority: &str, out: &mut Buffer) {
-    match memchr(b':', authority.as_bytes()) {
-        None => out.append(authority.as_bytes()),
-        Some(_) => {
-            out.append(b"\"");
-            out.append(authority.as_bytes());
-            out.append(b"\"");
-        }
-    }
 }
 
 fn append_node(node: &str, out: &mut Buffer) {
@@ -161,13 +148,45 @@ fn append_node(node: &str, out: &mut Buffer) {
     }
 }
 
-/// The port that the client asks: the one in a valid authority, else that of the scheme. The port
-/// that the proxy listens on may be another one, behind a firewall that maps it.
-fn port<'a>(authority: &'a str, scheme: &str) -> &'a str {
-    match authority.rsplit_once(':') {
-        Some((_, port)) if !port.is_empty() && !port.ends_with(']') => port,
-        _ if scheme == "https" => "443",
-        _ => "80",
+/// A valid host, perhaps with a port.
+#[derive(Clone, Copy)]
+struct Authority<'a> {
+    text: &'a str,
+    port: Option<&'a str>,
+    has_colon: bool,
+}
+
+impl<'a> Authority<'a> {
+    fn of(text: &'a str) -> Authority<'a> {
+        let digits = text.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let (host, port) = text.split_at(text.len() - digits);
+        let names_port = host.ends_with(':');
+        Authority {
+            text,
+            port: Some(port).filter(|port| names_port && !port.is_empty()),
+            has_colon: names_port || text.starts_with('['),
+        }
+    }
+
+    /// The port that the client asks. The one that the proxy listens on may be another, behind a
+    /// firewall that maps it.
+    fn port(&self, scheme: &str) -> &'a str {
+        match self.port {
+            Some(port) => port,
+            None if scheme == "https" => "443",
+            None => "80",
+        }
+    }
+
+    /// As a value in `Forwarded`: one with a colon is no token, and stands in quotes.
+    fn append_value(&self, out: &mut Buffer) {
+        if self.has_colon {
+            out.append(b"\"");
+        }
+        out.append(self.text.as_bytes());
+        if self.has_colon {
+            out.append(b"\"");
+        }
     }
 }
 
