@@ -75,8 +75,10 @@
 //!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
-//! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
-//!   headers nor in trailers: these are replaced, unless a trusted proxy says so in headers.
+//! - An upstream is told who asked, for what and when by `X-Forwarded-For`, `-Proto`, `-Host` and
+//!   `-Port`, `Forwarded`, `X-Real-IP`, `X-Request-ID` and `X-Request-Start`. Clients are not
+//!   believed about these, neither in headers nor in trailers, nor when they write `_` for `-`:
+//!   they are replaced, unless a trusted proxy says so in headers.
 //! - An answer to a request whose body nobody wants arrives: the connection is closed for writing,
 //!   and what still comes is discarded for a second or 256 KiB.
 //! - A request ends when its response and its body have. An upstream that answers early is pinned

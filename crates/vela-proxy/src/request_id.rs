@@ -93,14 +93,24 @@ fn random() -> [u64; 2] {
 }
 
 fn digits([high, low]: [u64; 2]) -> [u8; OWN] {
-    let number = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
     let mut digits = [0; OWN];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(number) {
-        // Arithmetic in place of a table, so that all digits are made at one go.
-        let digit = |value: u8| value + b'0' + if value > 9 { b'a' - b'9' - 1 } else { 0 };
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    let parts = [high >> 32, high & 0xffff_ffff, low >> 32, low & 0xffff_ffff];
+    for (eight, part) in digits.chunks_exact_mut(8).zip(parts) {
+        eight.copy_from_slice(&eight_digits(part));
     }
     digits
+}
+
+/// Eight digits at one go: spreads the four-bit parts of 32 bits over the bytes of a word.
+fn eight_digits(part: u64) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let part = (part | part << 16) & 0x0000_ffff_0000_ffff;
+    let part = (part | part << 8) & 0x00ff_00ff_00ff_00ff;
+    let part = (part | part << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // One in each byte that is more than nine, and a letter.
+    let letters = (part + 6 * EACH) >> 4 & EACH;
+    let letter = u64::from(b'a' - 10 - b'0');
+    (part + u64::from(b'0') * EACH + letter * letters).to_be_bytes()
 }
 
 #[cfg(test)]
