@@ -10,6 +10,8 @@ pub(crate) struct Claims<'h, 'b> {
     headers: &'h [httparse::Header<'b>],
     /// Of all `Forwarded` fields together; none if one of them is malformed.
     forwarded: Vec<Element<'b>>,
+    /// The path is the one in `X-Forwarded-For`.
+    pub(crate) lists_path: bool,
 }
 
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -23,7 +25,12 @@ impl<'h, 'b> Claims<'h, 'b> {
         if !is_sound {
             forwarded.clear();
         }
-        Claims { headers, forwarded }
+        Claims {
+            headers,
+            forwarded,
+            lists_path: values(headers, FORWARDED_FOR)
+                .any(|value| elements(value).next().is_some()),
+        }
     }
 
     /// The values of the fields with this name.
@@ -53,19 +60,13 @@ impl<'h, 'b> Claims<'h, 'b> {
         let values = self.values(FORWARDED_FOR);
         let listed = values.flat_map(|value| value.split(|&byte| byte == b','));
         let listed = listed.filter(|one| !one.trim_ascii().is_empty());
-        let instead: &[Element<'_>] = match self.lists_path() {
+        let instead: &[Element<'_>] = match self.lists_path {
             true => &[],
             false => &self.forwarded,
         };
         listed
             .map(Node::of)
             .chain(instead.iter().map(|element| element.node))
-    }
-
-    /// Whether the path is the one in `X-Forwarded-For`.
-    pub(crate) fn lists_path(&self) -> bool {
-        self.values(FORWARDED_FOR)
-            .any(|value| elements(value).next().is_some())
     }
 
     /// Who asked the first of the trusted proxies, as they say. `None` if they say it in no way

@@ -76,7 +76,7 @@ fn tell_of_client(
     out: &mut Buffer,
 ) {
     out.append(b"x-forwarded-for: ");
-    if claims.lists_path() {
+    if claims.lists_path {
         for value in claims
             .values(FORWARDED_FOR)
             .filter(|value| !value.is_empty())
