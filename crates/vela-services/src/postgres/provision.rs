@@ -104,6 +104,7 @@ impl Postgres {
         door: &Door,
         session: &Session,
     ) -> Result<Record, ServiceError> {
+        session.alone().await?;
         let powers = Powers::of(session, door.is_here()).await?;
         let common: &[&str] = if powers.is_here {
             &["postgres", "template1"]
