@@ -3,9 +3,8 @@
 # Headers for the SSH library, and what a build needs.
 BUILD_PACKAGES = gcc pkg-config libssl-dev
 # The servers that the tests run for real, and the tools that they build with.
-TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light haproxy busybox python3 git \
-	curl wrk hey slowhttptest python3-websockets \
-	mix:elixir node:nodejs npm:npm
+TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light haproxy pebble openssl \
+	busybox python3 python3-websockets curl wrk hey slowhttptest git mix:elixir node:nodejs npm:npm
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk
 

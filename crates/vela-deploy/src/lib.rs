@@ -66,6 +66,7 @@ mod hook_logs;
 mod hosts;
 mod journal;
 mod keeper;
+mod kept_logs;
 mod launch;
 mod meta;
 mod open;

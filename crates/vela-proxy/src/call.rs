@@ -24,6 +24,8 @@ pub(crate) struct Call<'a, C, U> {
     pub(crate) config: &'a ProxyConfig,
     /// The client's connection may serve another request, if nothing else forbids it.
     pub(crate) may_stay: bool,
+    /// What responses without `Strict-Transport-Security` get as that.
+    pub(crate) hsts: Option<&'a str>,
 }
 
 /// A request's body, and the head before it.
@@ -90,6 +92,10 @@ where
             // An interim response or the proxy's own.
             if let Poll::Ready(Err(_)) = self.client.poll_flush(cx) {
                 return Poll::Ready(Err(Trouble::ClientGone));
+            }
+            // Who sends interim responses without end waits for a client that does not take them.
+            if self.client.output.len() >= SENT_AHEAD {
+                break;
             }
             match self.upstream.poll_fill(cx, self.config.limits.head_bytes) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Trouble::Lost)),
@@ -191,6 +197,7 @@ where
                 limits,
                 self.asked,
                 self.may_stay,
+                self.hsts,
                 &mut self.client.output,
             );
             input.consume(length);

@@ -1,5 +1,5 @@
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,14 +10,17 @@ use tokio::time::Instant;
 
 use crate::call::shortest_limit;
 use crate::client_stream::ClientStream;
+use crate::entrance::Entrance;
 use crate::exchange::After;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
 use crate::page::Page;
 use crate::patience::{Patience, Wait};
+use crate::peer::Peer;
 use crate::refusal::Refusal;
-use crate::stats::count;
+use crate::stats::{Open, count};
 use crate::stop::Stop;
 use crate::turnstile::Ticket;
 use crate::wire::Wire;
@@ -27,20 +30,21 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
-    pub(crate) ip: IpAddr,
-    /// The same, as upstreams are told.
-    pub(crate) address: String,
-    /// What it says about who asked is believed.
-    pub(crate) is_trusted: bool,
+    /// Where it came in.
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) peer: Peer,
     pub(crate) wire: Wire<C>,
     pub(crate) patience: Patience,
     /// The normalised host of the request.
     pub(crate) host: String,
+    /// Of the request.
+    pub(crate) provenance: Provenance,
     head_end: HeadEnd,
     has_asked: bool,
     is_busy: bool,
-    /// Keeps the worker from ending before the connection, and the tunnel that it may become.
-    _live: Pinned<InFlight>,
+    /// Keeps the worker from ending before the connection, and the tunnel that it may become. A
+    /// stream has none: its connection does.
+    _live: Option<Pinned<InFlight>>,
 }
 
 /// What comes while a request is awaited.
@@ -59,20 +63,15 @@ enum Next {
 impl<C: ClientStream> Client<C> {
     pub(crate) fn new(
         worker: &Arc<Worker>,
+        entrance: &Arc<Entrance>,
         peer: SocketAddr,
-        live: Pinned<InFlight>,
+        live: Option<Pinned<InFlight>>,
         stream: C,
     ) -> Client<C> {
-        count(&worker.counters.connections);
-        let ip = peer.ip().to_canonical();
+        let peer = Peer::new(peer, entrance.scheme(), &worker.config);
         Client {
-            ip,
-            address: ip.to_string(),
-            is_trusted: worker
-                .config
-                .trusted_proxies
-                .iter()
-                .any(|network| network.contains(ip)),
+            provenance: Provenance::of(&peer),
+            peer,
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
@@ -80,6 +79,7 @@ impl<C: ClientStream> Client<C> {
             has_asked: false,
             is_busy: false,
             worker: Arc::clone(worker),
+            entrance: Arc::clone(entrance),
             _live: live,
         }
     }
@@ -87,6 +87,7 @@ impl<C: ClientStream> Client<C> {
     /// Serves the connection until it ends, also as the tunnel that it may become.
     pub(crate) async fn serve(mut self, _ticket: Ticket) {
         let worker = Arc::clone(&self.worker);
+        let _open = Open::count(&worker.counters);
         let mut stopping = Stopping::new(&worker.stop);
         loop {
             let next = poll_fn(|cx| self.poll_next(cx, Some(&mut stopping))).await;
@@ -112,7 +113,7 @@ impl<C: ClientStream> Client<C> {
             match after {
                 After::Next => {}
                 After::Linger => return self.linger().await,
-                After::Close if self.wire.input.is_empty() => return,
+                After::Close if self.wire.input.is_empty() => return self.close().await,
                 After::Close => return self.linger().await,
                 After::Reset => return self.wire.stream.reset_when_closed(),
             }
@@ -254,6 +255,24 @@ impl<C: ClientStream> Client<C> {
         .await
     }
 
+    /// Says that nothing more comes, where the protocol has a word for it: without, a client takes
+    /// the end for an attack.
+    async fn close(&mut self) {
+        if !C::ENDS_BY_WORD {
+            return;
+        }
+        self.patience.end();
+        self.patience.wait(Wait::Linger, LINGER);
+        poll_fn(|cx| {
+            match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
+                // It may have gone first.
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => self.patience.poll_over(cx).map(|_| ()),
+            }
+        })
+        .await;
+    }
+
     /// Closes in a way that lets the last answer arrive. To close while the client still sends is
     /// to reset the connection, and a reset overtakes what the client has not read yet.
     async fn linger(&mut self) {
@@ -287,11 +306,10 @@ impl<C: ClientStream> Client<C> {
 
 impl<C> Drop for Client<C> {
     fn drop(&mut self) {
-        let counters = &self.worker.counters;
         if self.is_busy {
-            counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let in_flight = &self.worker.counters.in_flight;
+            in_flight.fetch_sub(1, Ordering::Relaxed);
         }
-        counters.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -359,10 +377,11 @@ mod tests {
             turnstile: Arc::new(Turnstile::new(usize::MAX)),
             stop: Arc::default(),
         });
-        let live = Pinned::new(&worker.live).unwrap();
+        let live = Pinned::new(&worker.live);
         let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
         let ticket = worker.turnstile.enter(peer.ip()).unwrap();
-        let serving = tokio::spawn(Client::new(&worker, peer, live, inside).serve(ticket));
+        let serving =
+            tokio::spawn(Client::new(&worker, &Arc::default(), peer, live, inside).serve(ticket));
         (outside, serving, worker)
     }
 
@@ -561,9 +580,10 @@ mod tests {
     async fn an_idle_connection_is_small() {
         let (_client, serving, worker) = serve(limits());
         drop(serving);
-        let live = Pinned::new(&worker.live).unwrap();
+        let live = Pinned::new(&worker.live);
         let (_outside, inside) = duplex(1);
-        let client = Client::new(&worker, ([192, 0, 2, 1], 1).into(), live, inside);
+        let peer = ([192, 0, 2, 1], 1).into();
+        let client = Client::new(&worker, &Arc::default(), peer, live, inside);
         let ticket = worker.turnstile.enter(([192, 0, 2, 1]).into()).unwrap();
         let size = size_of_val(&client.serve(ticket));
         assert!(size < 2500, "{size}");

@@ -2,14 +2,20 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// What a client's connection is made of.
 pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Whether its end is a message, without which the client takes it for cut off.
+    const ENDS_BY_WORD: bool;
+
     /// From now on, closing it tells the client that something is missing.
     fn reset_when_closed(&self);
 }
 
 impl ClientStream for TcpStream {
+    const ENDS_BY_WORD: bool = false;
+
     fn reset_when_closed(&self) {
         let socket = socket2::SockRef::from(self);
         if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
@@ -18,7 +24,17 @@ impl ClientStream for TcpStream {
     }
 }
 
+impl ClientStream for TlsStream<TcpStream> {
+    const ENDS_BY_WORD: bool = true;
+
+    fn reset_when_closed(&self) {
+        self.get_ref().0.reset_when_closed();
+    }
+}
+
 #[cfg(any(test, feature = "fuzzing"))]
 impl ClientStream for tokio::io::DuplexStream {
+    const ENDS_BY_WORD: bool = false;
+
     fn reset_when_closed(&self) {}
 }

@@ -1,6 +1,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::entrance::{ACME_CHALLENGES, Entrance};
 use crate::route_table::{Route, RouteTable};
 
 /// Where a request wants to go, and who asks.
@@ -24,6 +27,8 @@ pub(crate) enum Decision {
     Pass(Arc<Route>),
     /// The client is to ask there.
     Redirect(String),
+    /// A certificate authority asks, and this is its answer.
+    Challenge(Bytes),
     /// The route's app is not to be reached for now.
     Maintenance(Arc<Route>),
     /// No route is for it.
@@ -31,15 +36,28 @@ pub(crate) enum Decision {
 }
 
 impl Decision {
-    pub(crate) fn on(asked: &Destination<'_>, routes: &RouteTable) -> Decision {
+    pub(crate) fn on(
+        asked: &Destination<'_>,
+        routes: &RouteTable,
+        entrance: &Entrance,
+    ) -> Decision {
         let Some(route) = routes.find(asked.host, asked.target) else {
             return Decision::Unknown;
         };
+        if let Some(text) = entrance.challenge(asked.target) {
+            return Decision::Challenge(text);
+        }
         let options = &route.options;
-        if let Some(canonical) = &options.canonical
-            && canonical.as_str() != asked.host
-        {
-            return Decision::Redirect(asked.at(canonical.as_str()));
+        let canonical = options.canonical.as_ref().map(|host| host.as_str());
+        let host = canonical.unwrap_or(asked.host);
+        // What is asked of the server as a whole, or by a certificate authority, stays where it is.
+        if asked.target.starts_with('/') && !asked.target.starts_with(ACME_CHALLENGES) {
+            if let Some(port) = entrance.https_port(host) {
+                return Decision::Redirect(asked.over_https(host, port));
+            }
+            if host != asked.host {
+                return Decision::Redirect(asked.at(host));
+            }
         }
         match &options.maintenance {
             Some(one)
@@ -63,8 +81,15 @@ impl Destination<'_> {
             _ => "",
         };
         let colon = if port.is_empty() { "" } else { ":" };
-        let path = if self.target == "*" { "" } else { self.target };
-        format!("{}://{host}{colon}{port}{path}", self.scheme)
+        format!("{}://{host}{colon}{port}{}", self.scheme, self.target)
+    }
+
+    fn over_https(&self, host: &str, port: u16) -> String {
+        let port = match port {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        format!("https://{host}{port}{}", self.target)
     }
 }
 
@@ -79,7 +104,7 @@ mod tests {
             ("www.a.test:8080", "/", "http://a.test:8080/"),
             ("www.a.test:", "/", "http://a.test/"),
             ("[::1]", "/", "http://a.test/"),
-            ("[::1]:81", "*", "http://a.test:81"),
+            ("[::1]:81", "/", "http://a.test:81/"),
         ] {
             let asked = Destination {
                 scheme: "http",
@@ -89,6 +114,8 @@ mod tests {
                 client: [192, 0, 2, 1].into(),
             };
             assert_eq!(asked.at("a.test"), location);
+            let secure = format!("https://a.test{target}");
+            assert_eq!(asked.over_https("a.test", 443), secure);
         }
     }
 }

@@ -14,13 +14,14 @@ use crate::client_stream::ClientStream;
 use crate::decision::Decision;
 use crate::dial::dial;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::generation::Generation;
 use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
 use crate::page::Page;
 use crate::pool::Connection;
 use crate::refusal::Refusal;
-use crate::request_head::{self, Asked, Sender};
+use crate::request_head::{self, Asked};
 use crate::response_head::Answered;
 use crate::route_table::Route;
 use crate::stats::count;
@@ -73,19 +74,14 @@ impl<C: ClientStream> Client<C> {
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
         self.begin();
         let mut request = Buffer::default();
-        let sender = Sender {
-            ip: self.ip,
-            address: &self.address,
-            scheme: "http",
-            is_trusted: self.is_trusted,
-        };
         let translated = request_head::translate(
             &self.wire.input.filled()[..head],
-            &self.worker.config.limits,
-            sender,
+            &self.worker.config,
+            &self.peer,
             &mut self.host,
+            &mut self.provenance,
             &mut request,
-            |destination| Decision::on(destination, &self.worker.routes),
+            |destination| Decision::on(destination, &self.worker.routes, &self.entrance),
         );
         self.wire.input.consume(head);
         let (asked, flow, decision) = match translated {
@@ -108,6 +104,10 @@ impl<C: ClientStream> Client<C> {
                 let page = Page::maintenance(message);
                 return self.answer(page, true, &asked, &mut upload).await;
             }
+            Decision::Challenge(text) => {
+                let page = Page::challenge(&text);
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
             Decision::Unknown => {
                 let page = Page::of(Failure::UnknownHost);
                 return self.answer(page, true, &asked, &mut upload).await;
@@ -120,6 +120,8 @@ impl<C: ClientStream> Client<C> {
         match sent {
             Ok(sent) => self.respond(sent, &mut upload, &asked).await,
             Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
+                let Provenance { client, id } = &self.provenance;
+                tracing::debug!(%client, id = id.as_str(), %failure, "no upstream answers");
                 let is_sound = !matches!(
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
@@ -299,6 +301,7 @@ impl<C: ClientStream> Client<C> {
             asked,
             config: &self.worker.config,
             may_stay: !self.worker.stop.is_told(),
+            hsts: self.entrance.hsts(&self.host),
         };
         let mut head_end = HeadEnd::default();
         let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end, patience)).await;
@@ -361,6 +364,7 @@ impl<C: ClientStream> Client<C> {
             asked,
             config: &self.worker.config,
             may_stay: true,
+            hsts: None,
         };
         let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
         self.patience.end();

@@ -16,7 +16,7 @@ pub(crate) enum Field {
     Upgrade,
     /// For one connection only, whether `Connection` names it or not.
     HopByHop,
-    /// What clients say about who they are: nobody vouches for it.
+    /// What clients say about who they are and when they asked: nobody vouches for it.
     Claim,
 }
 
@@ -37,6 +37,7 @@ impl Field {
             10 if is(b"connection") => Field::Connection,
             10 if is(b"keep-alive") => Field::HopByHop,
             12 if is(b"content-type") => Field::ContentType,
+            12 if is_like(name, b"x-request-id") => Field::Claim,
             14 if is(b"content-length") => Field::ContentLength,
             14 if is(b"http2-settings") => Field::HopByHop,
             // A server that takes `_` for `-` would find another end of the message.
@@ -44,6 +45,7 @@ impl Field {
             17 if is_like(name, b"transfer-encoding") && !is(b"transfer-encoding") => {
                 Field::HopByHop
             }
+            15 if is_like(name, b"x-request-start") => Field::Claim,
             16 if is(b"proxy-connection") => Field::HopByHop,
             17 if is(b"transfer-encoding") => Field::TransferEncoding,
             18 if is(b"proxy-authenticate") => Field::ProxyAuthenticate,
@@ -103,6 +105,10 @@ mod tests {
             ("x_forwarded_for", Field::Claim),
             ("X-Forwarded-Anything", Field::Claim),
             ("x_Real-IP", Field::Claim),
+            ("X-Request-ID", Field::Claim),
+            ("x_request_id", Field::Claim),
+            ("X-Request_Start", Field::Claim),
+            ("X-Request-Ids", Field::Other),
             ("Proxy", Field::Claim),
             ("Content_Length", Field::HopByHop),
             ("transfer_encoding", Field::HopByHop),

@@ -14,11 +14,13 @@ use crate::chunks::Chunks;
 use crate::decision::Decision;
 use crate::flow::Flow;
 use crate::head_end::{Extent, HeadEnd};
-use crate::request_head::{self, Asked, Sender};
+use crate::forwarded::Provenance;
+use crate::peer::Peer;
+use crate::request_head::{self, Asked};
 use crate::response_head;
 use crate::route_table::{Route, RouteTable};
 use crate::wire::Wire;
-use crate::{Host, HostPattern, Limits, Network, PathPrefix, RouteSpec};
+use crate::{Host, HostPattern, Limits, Network, PathPrefix, ProxyConfig, RouteSpec};
 
 /// A target: its name, and what takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -50,25 +52,33 @@ fn request_head(bytes: &[u8]) {
     let Extent::Whole(length) = HeadEnd::default().find(bytes) else {
         return;
     };
-    let limits = Limits::default();
-    for is_trusted in [false, true] {
-        let sender = Sender {
-            is_trusted,
-            ..SENDER
+    for trusted in [&[][..], &["127.0.0.0/8"]] {
+        let trusted = trusted.iter().map(|one| one.parse().expect("a network"));
+        let config = ProxyConfig {
+            trusted_proxies: trusted.collect(),
+            ..ProxyConfig::default()
         };
+        let peer = Peer::new(([127, 0, 0, 1], 1).into(), "http", &config);
+        let mut provenance = Provenance::of(&peer);
         let (mut host, mut out) = (String::new(), Buffer::default());
         let route = route();
         let translated = request_head::translate(
             &bytes[..length],
-            &limits,
-            sender,
+            &config,
+            &peer,
             &mut host,
+            &mut provenance,
             &mut out,
             |_| Decision::Pass(route),
         );
         let Ok((asked, flow, _)) = translated else {
             continue;
         };
+        let given = &bytes[..length];
+        for name in ["host", "content-length", "transfer-encoding"] {
+            let count = strict::count(given, name);
+            assert!(count.is_none_or(|count| count < 2), "{}", given.escape_ascii());
+        }
         assert_eq!(Host::parse(&host).map(|host| host.to_string()), Ok(host));
         let out = out.filled();
         assert!(out.len() <= 3 * length + MORE, "{}", out.escape_ascii());
@@ -85,13 +95,6 @@ fn request_head(bytes: &[u8]) {
         }
     }
 }
-
-const SENDER: Sender<'static> = Sender {
-    ip: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-    address: "127.0.0.1",
-    scheme: "http",
-    is_trusted: false,
-};
 
 fn route() -> Arc<Route> {
     let routes = RouteTable::default();
@@ -125,6 +128,7 @@ fn response_head(bytes: &[u8]) {
         &Limits::default(),
         &asked,
         is(5),
+        None,
         &mut out,
     );
     let (Ok(answered), out) = (translated, out.filled()) else {

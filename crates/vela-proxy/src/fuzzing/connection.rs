@@ -85,13 +85,13 @@ async fn run(manner: Manner, asked: &[u8], answers: &[u8]) {
     let (dialled, upstreams) = mpsc::unbounded_channel();
     DIALLED.set(Some(dialled));
     let (mut client, inside) = duplex(CAPACITY);
-    let live = Pinned::new(&worker.live).expect("nothing stops");
+    let live = Pinned::new(&worker.live);
     let peer: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
     let ticket = worker
         .turnstile
         .enter(peer.ip())
         .expect("there is no limit");
-    let serving = tokio::spawn(Client::new(&worker, peer, live, inside).serve(ticket));
+    let serving = tokio::spawn(Client::new(&worker, &Arc::default(), peer, live, inside).serve(ticket));
     let answers = answers.split(|&byte| byte == SEPARATOR);
     let upstream = tokio::spawn(serve(
         upstreams,
@@ -153,12 +153,38 @@ async fn run(manner: Manner, asked: &[u8], answers: &[u8]) {
         "{} of {most}",
         got.len()
     );
+    if manner.is_sound {
+        expect_asked(asked, &seen.lines);
+    }
     if manner.is_sound && !manner.is_brief {
         let good = got.windows(ANSWER.len()).filter(|some| *some == ANSWER);
         let closing = b"HTTP/1.1 204 No Content\r\nconnection: ";
         let last = got.windows(closing.len()).filter(|some| some == closing);
         assert_eq!((good.count() + last.count()) as u64, seen.requests);
     }
+}
+
+/// The upstreams saw nothing but what the client has asked, in its order, where that has one meaning
+/// only.
+fn expect_asked(mut asked: &[u8], seen: &[(Vec<u8>, Vec<u8>)]) {
+    let mut seen = seen.iter().peekable();
+    loop {
+        while let Some(rest) = asked.strip_prefix(b"\r\n") {
+            asked = rest;
+        }
+        let request = match strict::asked(asked) {
+            Ok(Some(request)) => request,
+            Ok(None) => break,
+            Err(_) => return,
+        };
+        // In absolute form, and without a path, it ends otherwise.
+        seen.next_if(|(method, target)| {
+            let path = target.strip_prefix(b"/").unwrap_or(target);
+            method == request.method && request.target.ends_with(path)
+        });
+        asked = &asked[request.length..];
+    }
+    assert_eq!(seen.next(), None, "nobody has asked for it");
 }
 
 fn worker() -> Arc<Worker> {
@@ -187,6 +213,8 @@ fn worker() -> Arc<Worker> {
 struct Seen {
     /// Whole ones.
     requests: u64,
+    /// Their methods and targets.
+    lines: Vec<(Vec<u8>, Vec<u8>)>,
     /// How many bytes they sent.
     answered: usize,
     /// One of them agreed to another protocol.
@@ -225,6 +253,7 @@ impl Upstreams {
     async fn serve(&self, mut connection: DuplexStream) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         let (mut is_answered, mut is_tunnel) = (false, false);
+        let (mut closes, mut is_last) = (false, false);
         // Without an end, some responses have none.
         while let Ok(read) = timeout(SILENCE, connection.read_buf(&mut bytes)).await {
             if read? == 0 {
@@ -234,8 +263,12 @@ impl Upstreams {
                 let whole = strict::message(&bytes)
                     .unwrap_or_else(|what| panic!("{what}: {}", bytes.escape_ascii()));
                 let is_hasty = self.manner.is_hasty && !self.manner.is_sound;
-                if whole.is_some() {
-                    self.seen.lock().expect("no panic").requests += 1;
+                assert!(!is_last, "a request on a connection that was to be closed");
+                if let Some((head, _)) = &whole {
+                    let mut seen = self.seen.lock().expect("no panic");
+                    seen.requests += 1;
+                    let line = (head.method.to_vec(), head.target.to_vec());
+                    seen.lines.push(line);
                 } else if !is_hasty || is_answered {
                     break;
                 }
@@ -245,12 +278,15 @@ impl Upstreams {
                     };
                     connection.write_all(&answer).await?;
                     is_tunnel = answer.windows(5).any(|some| some == b" 101 ");
+                    closes = strict::closes(&answer);
                 }
-                is_answered = whole.is_none();
-                bytes.drain(..whole.unwrap_or(0));
+                let length = whole.map_or(0, |(_, length)| length);
+                is_answered = length == 0;
+                bytes.drain(..length);
                 if is_answered {
                     break;
                 }
+                is_last = closes;
             }
             if is_tunnel {
                 bytes.clear();

@@ -5,6 +5,7 @@
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
     pub(super) body: Body,
     pub(super) is_upgrade: bool,
     pub(super) length: usize,
@@ -61,14 +62,72 @@ pub(super) fn request(bytes: &[u8]) -> Result<Option<Request<'_>>, &'static str>
     };
     Ok(Some(Request {
         method,
+        target,
         body,
         is_upgrade: connection == [b"upgrade"],
         length: at,
     }))
 }
 
-/// The length of a whole request with its body.
-pub(super) fn message(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+/// A request of a client's that has one meaning only: its method, its target and its length.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
+    pub(super) length: usize,
+}
+
+/// Nothing when it is not whole.
+pub(super) fn asked(bytes: &[u8]) -> Result<Option<Asked<'_>>, &'static str> {
+    let Some((line, mut at)) = line(bytes, 0)? else {
+        return Ok(None);
+    };
+    let words: Vec<_> = line.split(|&byte| byte == b' ').collect();
+    let [method, target, version] = words[..] else {
+        return Err("a request line that is not three words");
+    };
+    let Some(fields) = fields(bytes, &mut at)? else {
+        return Ok(None);
+    };
+    let lengths = values(&fields, "content-length");
+    let codings = values(&fields, "transfer-encoding");
+    let body = match (version, &lengths[..], &codings[..]) {
+        (b"HTTP/1.0" | b"HTTP/1.1", [], []) => Some(0),
+        (b"HTTP/1.0" | b"HTTP/1.1", [digits], []) => {
+            let length = number(digits, 10).ok_or("a length that is none")?;
+            Some(length).filter(|&length| length <= bytes.len() - at)
+        }
+        (b"HTTP/1.1", [], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => {
+            chunks(&bytes[at..])?.map(|chunks| chunks.length)
+        }
+        _ => return Err("not one framing"),
+    };
+    Ok(body.map(|body| Asked {
+        method,
+        target,
+        length: at + body,
+    }))
+}
+
+/// How often a head has a header, if it has nothing but header lines.
+pub(super) fn count(head: &[u8], name: &str) -> Option<usize> {
+    let (_, mut at) = line(head, 0).ok()??;
+    let fields = fields(head, &mut at).ok()??;
+    Some(values(&fields, name).len())
+}
+
+/// Whether an answer is the last on its connection, beyond doubt.
+pub(super) fn closes(answer: &[u8]) -> bool {
+    let Ok(Some(head)) = response(answer) else {
+        return false;
+    };
+    let text = answer[..head.length].to_ascii_lowercase();
+    let line = b"\r\nconnection: close\r\n";
+    head.status >= 200 && text.windows(line.len()).any(|some| some == line)
+}
+
+/// A whole request, and its length with its body.
+pub(super) fn message(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, &'static str> {
     let Some(head) = request(bytes)? else {
         return Ok(None);
     };
@@ -77,7 +136,10 @@ pub(super) fn message(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
         Body::Length(length) => (length <= body.len()).then_some(length),
         Body::Chunked => chunks(body)?.map(|chunks| chunks.length),
     };
-    Ok(body.map(|body| head.length + body))
+    Ok(body.map(|body| {
+        let length = head.length + body;
+        (head, length)
+    }))
 }
 
 /// Nothing when it is not whole.
