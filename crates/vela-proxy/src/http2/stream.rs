@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head::{self, Framing, Head};
@@ -102,7 +102,9 @@ impl Stream {
     }
 
     fn left(&mut self, error: h2::Error) -> io::Error {
-        self.is_left |= error.is_remote() || error.is_io();
+        // Who breaks the protocol leaves too, and so does not get around what is said of leaving
+        // (CVE-2025-8671).
+        self.is_left |= error.is_remote() || error.is_io() || error.is_library();
         io::Error::new(io::ErrorKind::ConnectionReset, error)
     }
 
@@ -203,6 +205,11 @@ impl Stream {
             let sent = self.respond.send_informational(response);
             sent.map_err(|error| self.left(error))?;
             return Ok(length);
+        } else if self.is_tunnel && status.is_success() {
+            // To the client it would say that the tunnel is there.
+            response = Response::new(());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            self.outgoing = Outgoing::Ended;
         } else {
             let has_no_body = self.is_head
                 || status == StatusCode::NO_CONTENT
