@@ -137,12 +137,14 @@ pub(crate) async fn rest(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
     Ok(bytes)
 }
 
-/// The next piece of a body; `None` at its end.
+/// The next piece of a body that is any; `None` at its end.
 pub(crate) async fn next(body: &mut RecvStream) -> Option<Bytes> {
-    let piece = timeout(LONG, body.data())
-        .await
-        .expect("a piece in time")?
-        .unwrap();
-    body.flow_control().release_capacity(piece.len()).unwrap();
-    Some(piece)
+    loop {
+        let piece = timeout(LONG, body.data()).await.expect("a piece in time");
+        let piece = piece?.unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        if !piece.is_empty() {
+            return Some(piece);
+        }
+    }
 }
