@@ -16,10 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, LINGER, LINGER_BYTES};
 use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
 use crate::stats::Open;
@@ -36,12 +36,24 @@ pub(crate) async fn serve<S>(
     entrance: Arc<Entrance>,
     peer: SocketAddr,
     _live: Pinned<InFlight>,
-    socket: S,
+    mut socket: S,
     _ticket: Ticket,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _open = Open::count(&worker.counters);
+    serve_streams(&worker, &entrance, peer, &mut socket).await;
+    linger(&mut socket).await;
+}
+
+async fn serve_streams<S>(
+    worker: &Arc<Worker>,
+    entrance: &Arc<Entrance>,
+    peer: SocketAddr,
+    socket: &mut S,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let timeouts = &worker.config.timeouts;
     let handshake = settings::of(&worker.config.limits).handshake(socket);
     let mut connection = match timeout(timeouts.header_read, handshake).await {
@@ -72,7 +84,7 @@ pub(crate) async fn serve<S>(
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     is_ending = true;
                 } else {
-                    begin(&worker, &entrance, peer, &streams, request, respond);
+                    begin(worker, entrance, peer, &streams, request, respond);
                 }
             }
             Event::Accepted(Some(Err(error))) => {
@@ -115,6 +127,25 @@ fn ticks(time: Duration) -> Interval {
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+/// Lets the last frames arrive. To close while the client still sends, a WINDOW_UPDATE say, is to
+/// reset the connection, and a reset overtakes what the client has not read yet.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
+    let mut unwanted = [0; 1024];
+    let lingering = async {
+        // The client may have gone first.
+        if socket.shutdown().await.is_err() {
+            return;
+        }
+        for _ in 0..LINGER_BYTES / unwanted.len() {
+            if let Ok(0) | Err(_) = socket.read(&mut unwanted).await {
+                return;
+            }
+        }
+    };
+    // Whoever is not gone by then is not waited for.
+    timeout(LINGER, lingering).await.ok();
 }
 
 enum Event {

@@ -114,7 +114,7 @@ impl Stream {
             return match self.is_tunnel {
                 true => Poll::Ready(Ok(false)),
                 // A request that has come wholly is no sign that the client has gone.
-                false => self.poll_left(cx),
+                false => self.poll_reset(cx),
             };
         }
         match ready!(self.body.poll_data(cx)) {
@@ -149,7 +149,7 @@ impl Stream {
     }
 
     /// Waits for the client to take the stream back.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let reset = match &mut self.sending {
             Some(sending) => sending.poll_reset(cx),
             None => self.respond.poll_reset(cx),
@@ -287,6 +287,10 @@ impl Stream {
 
 impl ClientStream for Stream {
     const ENDS_BY_WORD: bool = false;
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_reset(cx).map(|_| ())
+    }
 
     /// [`Stream::end`] does.
     fn reset_when_closed(&self) {}

@@ -172,9 +172,10 @@ async fn a_response_may_come_before_the_body_has() {
     sending.send_data(Bytes::from("the begin"), false).unwrap();
     let answered = timeout(LONG, answer(response)).await.unwrap().unwrap();
     assert_eq!(answered.status.as_u16(), 413);
-    let sending_all = send_all(&mut sending, pattern(LARGE));
-    let told = timeout(LONG, sending_all).await.unwrap().unwrap_err();
-    assert_eq!(told.reason(), Some(h2::Reason::NO_ERROR));
+    let all = timeout(LONG, send_all(&mut sending, pattern(LARGE)));
+    all.await.unwrap().unwrap_err();
+    let told = std::future::poll_fn(|cx| sending.poll_reset(cx)).await;
+    assert_eq!(told.unwrap(), h2::Reason::NO_ERROR);
 
     // As large as it may be, and too large: with a length and without.
     let mut limited = crate::world::spec("app", backend.addr);
