@@ -345,8 +345,8 @@ const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
 /// How long, and for how many bytes, a client that has its answer may go on sending.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
