@@ -1,7 +1,8 @@
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Network;
+use crate::{ErrorPages, Network};
 
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,9 @@ pub struct ProxyConfig {
     /// `X-Real-IP` is passed on, and their address added to `X-Forwarded-For`. None by default:
     /// what anybody else says is replaced.
     pub trusted_proxies: Vec<Network>,
+    /// What is answered where the proxy answers by itself, unless the route has a page for it. The
+    /// proxy's own short texts by default.
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
 }
@@ -24,6 +28,7 @@ impl Default for ProxyConfig {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            error_pages: None,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::ErrorPages;
 use crate::route_table::{Route, RouteTable};
 
 /// Where a request wants to go, and who asks.
@@ -51,6 +52,16 @@ impl Decision {
                 Decision::Maintenance(route)
             }
             _ => Decision::Pass(route),
+        }
+    }
+
+    /// The pages of the route, if there is one.
+    pub(crate) fn pages(&self) -> Option<&ErrorPages> {
+        match self {
+            Decision::Pass(route) | Decision::Maintenance(route) => {
+                route.options.error_pages.as_deref()
+            }
+            Decision::Redirect(_) | Decision::Unknown => None,
         }
     }
 }

@@ -111,6 +111,7 @@ mod in_flight;
 mod lines;
 mod network;
 mod page;
+mod page_template;
 mod parking;
 mod path_prefix;
 mod patience;
@@ -142,7 +143,7 @@ mod atomic {
 
 pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
-pub use error_pages::ErrorPages;
+pub use error_pages::{ErrorPages, ErrorPagesError};
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;
 pub use network::{InvalidNetwork, Network};

@@ -15,8 +15,8 @@ use crate::stop::Stop;
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
-    DrainLimits, Drained, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId, RouteSpec,
-    Router, Serving, Stats,
+    DrainLimits, Drained, Maintenance, Park, ParkLimits, ProxyConfig, Replaced, RouteError,
+    RouteId, RouteSpec, Router, Serving, Stats,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -146,6 +146,15 @@ impl Router for Proxy {
     async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError> {
         let old = self.inner.routes.remove(id);
         Ok(old.map(|old| replaced(id.clone(), old)))
+    }
+
+    async fn maintain(
+        &self,
+        id: &RouteId,
+        maintenance: Option<Maintenance>,
+    ) -> Result<(), RouteError> {
+        self.inner.routes.maintain(id, maintenance);
+        Ok(())
     }
 
     fn stats(&self) -> Option<Stats> {

@@ -41,14 +41,14 @@ pub(crate) struct Asked {
 
 /// Reads a request's head, and lets `decide` say what becomes of the request. If it passes, writes
 /// the head that an upstream gets. The normalised host that it is for goes to `host`.
-pub(crate) fn translate(
+pub(crate) fn translate<'d>(
     head: &[u8],
     limits: &Limits,
     sender: Sender<'_>,
     host: &mut String,
     out: &mut Buffer,
-    decide: impl FnOnce(&Destination<'_>) -> Decision,
-) -> Result<(Asked, Flow, Decision), Refusal> {
+    decide: impl FnOnce(&Destination<'_>) -> &'d Decision,
+) -> Result<(Asked, Flow), Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; 128];
     let mut more_fields = Vec::new();
     let fields = match fields.get_mut(..limits.headers) {
@@ -101,7 +101,7 @@ pub(crate) fn translate(
         target: &target,
         client: sender.ip,
     });
-    let route = match &decision {
+    let route = match decision {
         Decision::Pass(route) => Some(route),
         _ => None,
     };
@@ -199,7 +199,7 @@ pub(crate) fn translate(
         takes_trailers: said.takes_trailers && is_http11,
         upgrades: protocol.is_some(),
     };
-    Ok((asked, flow, decision))
+    Ok((asked, flow))
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -389,13 +389,13 @@ mod tests {
             is_trusted,
         };
         let (mut host, mut out) = (String::new(), Buffer::default());
-        let (asked, _, _) = translate(
+        let (asked, _) = translate(
             head.as_bytes(),
             &Limits::default(),
             sender,
             &mut host,
             &mut out,
-            |_| Decision::Unknown,
+            |_| &Decision::Unknown,
         )?;
         let text = String::from_utf8(out.filled().to_vec()).unwrap();
         Ok((text, asked))
