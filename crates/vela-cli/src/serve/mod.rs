@@ -3,6 +3,7 @@
 mod holder;
 mod listeners;
 mod notify;
+mod proxy_config;
 mod settings;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use vela_deploy::{Engine, OpenError};
-use vela_proxy::{Proxy, ProxyConfig};
+use vela_proxy::Proxy;
 
 use crate::args::Serve;
 use crate::context::Context;
@@ -51,7 +52,7 @@ pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Result<(), Failure> {
     let mut signals = Interrupts::listen()?;
-    let proxy = Proxy::new(ProxyConfig::default());
+    let proxy = Proxy::new(settings.proxy.clone());
     let engine = open(&settings, proxy.clone()).await?;
     let control = match vela_control::bind(&settings.socket, settings.group.as_deref()).await {
         Ok(control) => control,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
 use vela_manifest::{ServerConfig, ServicesSection};
-use vela_proxy::Proxy;
+use vela_proxy::{Proxy, ProxyConfig};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
 use super::listeners::addresses;
+use super::proxy_config::proxy_config;
 use crate::accounts;
 use crate::failure::Failure;
 
@@ -23,6 +24,7 @@ pub(super) struct Settings {
     pub(super) socket: PathBuf,
     pub(super) group: Option<String>,
     pub(super) addresses: Vec<SocketAddr>,
+    pub(super) proxy: ProxyConfig,
     /// What the configuration asks for in vain, to be logged.
     pub(super) ignored: Vec<String>,
     isolate: bool,
@@ -78,6 +80,7 @@ impl Settings {
             // Without it, as before `vela setup`, the socket is root's alone.
             group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
             addresses: addresses(&config.proxy.bind, http_port),
+            proxy: proxy_config(&config.proxy)?,
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),
             services: config.services,
