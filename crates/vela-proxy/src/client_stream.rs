@@ -39,7 +39,7 @@ impl ClientStream for TlsStream<TcpStream> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl ClientStream for tokio::io::DuplexStream {
     const ENDS_BY_WORD: bool = false;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::ErrorPages;
 use crate::admission::Admission;
 use crate::buffer::Buffer;
 use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
@@ -14,13 +15,14 @@ use crate::client_stream::ClientStream;
 use crate::decision::Decision;
 use crate::dial::dial;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::generation::Generation;
 use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
 use crate::page::Page;
 use crate::pool::Connection;
 use crate::refusal::Refusal;
-use crate::request_head::{self, Asked, Sender};
+use crate::request_head::{self, Asked};
 use crate::response_head::Answered;
 use crate::route_table::Route;
 use crate::stats::count;
@@ -73,24 +75,27 @@ impl<C: ClientStream> Client<C> {
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
         self.begin();
         let mut request = Buffer::default();
-        let sender = Sender {
-            ip: self.ip,
-            address: &self.address,
-            scheme: self.entrance.scheme(),
-            is_trusted: self.is_trusted,
-        };
+        let mut decision = Decision::Unknown;
+        let decided = &mut decision;
         let translated = request_head::translate(
             &self.wire.input.filled()[..head],
-            &self.worker.config.limits,
-            sender,
+            &self.worker.config,
+            &self.peer,
             &mut self.host,
+            &mut self.provenance,
             &mut request,
-            |destination| Decision::on(destination, &self.worker.routes, &self.entrance),
+            |destination| {
+                *decided = Decision::on(destination, &self.worker.routes, &self.entrance);
+                decided
+            },
         );
         self.wire.input.consume(head);
-        let (asked, flow, decision) = match translated {
+        let (asked, flow) = match translated {
             Ok(translated) => translated,
-            Err(refusal) => return self.page(Page::of(Failure::Refused(refusal)), true).await,
+            Err(refusal) => {
+                let page = Page::of(Failure::Refused(refusal));
+                return self.page(page.with_page_of(decision.pages()), true).await;
+            }
         };
         let mut upload = Upload {
             flow,
@@ -105,7 +110,7 @@ impl<C: ClientStream> Client<C> {
             Decision::Maintenance(route) => {
                 let maintenance = route.options.maintenance.as_ref();
                 let message = maintenance.and_then(|one| one.message.as_deref());
-                let page = Page::maintenance(message);
+                let page = Page::maintenance(message).with_page_of(pages(&route));
                 return self.answer(page, true, &asked, &mut upload).await;
             }
             Decision::Challenge(text) => {
@@ -124,12 +129,14 @@ impl<C: ClientStream> Client<C> {
         match sent {
             Ok(sent) => self.respond(sent, &mut upload, &asked).await,
             Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
+                let Provenance { client, id } = &self.provenance;
+                tracing::debug!(%client, id = id.as_str(), %failure, "no upstream answers");
                 let is_sound = !matches!(
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
                 );
-                self.answer(Page::of(failure), is_sound, &asked, &mut upload)
-                    .await
+                let page = Page::of(failure).with_page_of(pages(admission.route()));
+                self.answer(page, is_sound, &asked, &mut upload).await
             }
             Err(Unanswered::ClientGone) => After::Close,
         }
@@ -385,6 +392,11 @@ impl<C: ClientStream> Client<C> {
             Err(Cut::ByClient) => After::Linger,
         }
     }
+}
+
+/// What the route answers with where the proxy answers by itself.
+fn pages(route: &Route) -> Option<&ErrorPages> {
+    route.options.error_pages.as_deref()
 }
 
 /// An open connection that served a request before.
