@@ -120,6 +120,7 @@ impl App {
         if let Err(taken) = self.hosts.claim(&self.name, &hosts) {
             tracing::error!(app = %self.name, host = %taken.host, by = %taken.by, "another app has a host of this one");
         }
+        self.want_certificate(&manifest);
         if !self.desired.running {
             // The hosts stay the app's: they answer 503, as they did before.
             let spec = routing::route(&self.name, &manifest, Vec::new());

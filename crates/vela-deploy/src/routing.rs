@@ -6,7 +6,7 @@ pub(crate) fn route(app: &AppName, manifest: &Manifest, upstreams: Vec<Upstream>
     RouteSpec::new(app.as_str(), hosts(manifest), upstreams)
 }
 
-fn hosts(manifest: &Manifest) -> Vec<HostPattern> {
+pub(crate) fn hosts(manifest: &Manifest) -> Vec<HostPattern> {
     let parse = |domain: &vela_manifest::Domain| {
         domain
             .as_str()
