@@ -4,9 +4,9 @@
 BUILD_PACKAGES = gcc pkg-config libssl-dev
 # The servers that the tests run for real, and the tools that they build with.
 TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git \
-	pebble openssl curl mix:elixir node:nodejs npm:npm
+	pebble openssl curl sslscan mix:elixir node:nodejs npm:npm
 # The proxies that are measured, and what measures them.
-BENCH_PACKAGES = nginx-light haproxy caddy wrk
+BENCH_PACKAGES = nginx-light haproxy caddy wrk nghttp2-client:h2load openssl
 
 .PHONY: demo test lint doc bench bench-proxy bench-services build install-build install-test install-bench
 

@@ -44,7 +44,8 @@ impl Engine {
             return Err(EngineError::RenewalTakesLong { app: app() });
         };
         let is_its = |one: &CertificateStatus| {
-            one.origin == CertificateOrigin::Acme && one.apps.iter().any(|app| *app == *name.as_str())
+            one.origin == CertificateOrigin::Acme
+                && one.apps.iter().any(|app| *app == *name.as_str())
         };
         let needs_one = renewed.is_some_and(|one| one.state != CertifierState::NotNeeded);
         self.certificates()
