@@ -281,6 +281,14 @@ pub enum EngineError {
         #[source]
         source: Box<ServiceError>,
     },
+    /// The app has nothing of a service that its release asks for: its removal has begun, or its record is lost.
+    #[error("`{app}` has nothing of the service `{kind}` now")]
+    NotProvisioned {
+        /// The kind of service.
+        kind: String,
+        /// The app.
+        app: String,
+    },
     /// No server of a service has that name or kind.
     #[error("there is no service `{server}`")]
     NoSuchService {
@@ -354,6 +362,7 @@ impl EngineError {
             | EngineError::SeveralServers { .. }
             | EngineError::ObtainsNoCertificates { .. }
             | EngineError::NothingToRenew { .. }
+            | EngineError::NotProvisioned { .. }
             | EngineError::NoRelease { .. } => ErrorCode::Conflict,
             EngineError::Busy { .. } => ErrorCode::Busy,
             EngineError::UploadQuota { .. } => ErrorCode::TooLarge,
@@ -398,6 +407,9 @@ impl EngineError {
             }
             EngineError::AlreadyCurrent { app, .. } => {
                 format!("`vela restart {app}` starts it anew")
+            }
+            EngineError::NotProvisioned { app, .. } => {
+                format!("unless it is being removed, `vela restart {app}` provisions it again")
             }
             EngineError::NoRelease { .. } => "deploy it first with `vela deploy`".to_owned(),
             EngineError::TooLateToCancel { app } => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ProxyConfig;
+use crate::client_stream::ClientStream;
 use crate::flow::{Awaits, Broken, Flow};
 use crate::head_end::{Extent, HeadEnd};
 use crate::patience::{Patience, Wait};
@@ -70,7 +71,7 @@ pub(crate) const SENT_AHEAD: usize = 16 * 1024;
 
 impl<C, U> Call<'_, C, U>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: ClientStream,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// Sends the request until the head of its response is there. That of the client's response
@@ -109,6 +110,9 @@ where
             }
         }
         if self.upload.state == Uploaded::NotYet {
+            if self.client.stream.poll_left(cx).is_ready() {
+                return Poll::Ready(Err(Trouble::ClientGone));
+            }
             self.wait_for_body();
         } else if poll_gone(self.client, cx).is_ready() {
             return Poll::Ready(Err(Trouble::ClientGone));
@@ -136,6 +140,9 @@ where
                 self.patience.end();
                 return Poll::Ready(Ok(()));
             }
+            Poll::Ready(Ok(())) if self.client.stream.poll_left(cx).is_ready() => {
+                return Poll::Ready(Err(Cut::ByClient));
+            }
             Poll::Ready(Ok(())) => self.wait_for_body(),
             Poll::Ready(Err(Broken::Source | Broken::TooLarge)) => {
                 return Poll::Ready(Err(Cut::ByUpstream));
@@ -149,10 +156,11 @@ where
             }
             Poll::Pending => {
                 self.patience.end();
-                if self.upload.state == Uploaded::NotYet {
-                    return Poll::Pending;
-                }
-                return poll_gone(self.client, cx).map(|()| Err(Cut::ByClient));
+                let gone = match self.upload.state {
+                    Uploaded::NotYet => self.client.stream.poll_left(cx),
+                    _ => poll_gone(self.client, cx),
+                };
+                return gone.map(|()| Err(Cut::ByClient));
             }
         }
         self.patience.poll_over(cx).map(|_| Err(Cut::ByClient))
@@ -215,8 +223,11 @@ where
 /// Ready when the client has gone. What it sends ahead is kept, up to a limit.
 pub(crate) fn poll_gone<C>(client: &mut Wire<C>, cx: &mut Context<'_>) -> Poll<()>
 where
-    C: AsyncRead + Unpin,
+    C: ClientStream,
 {
+    if client.stream.poll_left(cx).is_ready() {
+        return Poll::Ready(());
+    }
     loop {
         match ready!(client.poll_fill(cx, SENT_AHEAD)) {
             Ok(0) | Err(_) => return Poll::Ready(()),

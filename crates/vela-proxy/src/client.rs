@@ -1,5 +1,5 @@
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,10 +13,12 @@ use crate::client_stream::ClientStream;
 use crate::entrance::Entrance;
 use crate::exchange::After;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
 use crate::page::Page;
 use crate::patience::{Patience, Wait};
+use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::stats::{Open, count};
 use crate::stop::Stop;
@@ -30,15 +32,13 @@ pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
     /// Where it came in.
     pub(crate) entrance: Arc<Entrance>,
-    pub(crate) ip: IpAddr,
-    /// The same, as upstreams are told.
-    pub(crate) address: String,
-    /// What it says about who asked is believed.
-    pub(crate) is_trusted: bool,
+    pub(crate) peer: Peer,
     pub(crate) wire: Wire<C>,
     pub(crate) patience: Patience,
     /// The normalised host of the request.
     pub(crate) host: String,
+    /// Of the request.
+    pub(crate) provenance: Provenance,
     head_end: HeadEnd,
     has_asked: bool,
     is_busy: bool,
@@ -68,15 +68,10 @@ impl<C: ClientStream> Client<C> {
         live: Option<Pinned<InFlight>>,
         stream: C,
     ) -> Client<C> {
-        let ip = peer.ip().to_canonical();
+        let peer = Peer::new(peer, entrance.scheme(), &worker.config);
         Client {
-            ip,
-            address: ip.to_string(),
-            is_trusted: worker
-                .config
-                .trusted_proxies
-                .iter()
-                .any(|network| network.contains(ip)),
+            provenance: Provenance::of(&peer),
+            peer,
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
@@ -350,8 +345,8 @@ const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
 /// How long, and for how many bytes, a client that has its answer may go on sending.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,3 +1,4 @@
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -8,6 +9,12 @@ use tokio_rustls::server::TlsStream;
 pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send {
     /// Whether its end is a message, without which the client takes it for cut off.
     const ENDS_BY_WORD: bool;
+
+    /// Ready when the client has said that it leaves, where it can say so ahead of what it has sent
+    /// and nobody has read.
+    fn poll_left(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 
     /// From now on, closing it tells the client that something is missing.
     fn reset_when_closed(&self);
@@ -32,7 +39,7 @@ impl ClientStream for TlsStream<TcpStream> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl ClientStream for tokio::io::DuplexStream {
     const ENDS_BY_WORD: bool = false;
 

@@ -14,13 +14,14 @@ use crate::client_stream::ClientStream;
 use crate::decision::Decision;
 use crate::dial::dial;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::generation::Generation;
 use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
 use crate::page::Page;
 use crate::pool::Connection;
 use crate::refusal::Refusal;
-use crate::request_head::{self, Asked, Sender};
+use crate::request_head::{self, Asked};
 use crate::response_head::Answered;
 use crate::route_table::Route;
 use crate::stats::count;
@@ -73,17 +74,12 @@ impl<C: ClientStream> Client<C> {
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
         self.begin();
         let mut request = Buffer::default();
-        let sender = Sender {
-            ip: self.ip,
-            address: &self.address,
-            scheme: self.entrance.scheme(),
-            is_trusted: self.is_trusted,
-        };
         let translated = request_head::translate(
             &self.wire.input.filled()[..head],
-            &self.worker.config.limits,
-            sender,
+            &self.worker.config,
+            &self.peer,
             &mut self.host,
+            &mut self.provenance,
             &mut request,
             |destination| Decision::on(destination, &self.worker.routes, &self.entrance),
         );
@@ -124,6 +120,8 @@ impl<C: ClientStream> Client<C> {
         match sent {
             Ok(sent) => self.respond(sent, &mut upload, &asked).await,
             Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
+                let Provenance { client, id } = &self.provenance;
+                tracing::debug!(%client, id = id.as_str(), %failure, "no upstream answers");
                 let is_sound = !matches!(
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)

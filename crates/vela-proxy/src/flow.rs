@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::HeaderName;
 use crate::buffer::Buffer;
 use crate::chunks::{Chunks, LONGEST_TRAILERS, Piece};
 use crate::field::Field;
@@ -20,6 +21,8 @@ pub(crate) struct Flow {
     awaits: Awaits,
     /// How much more may come in chunks.
     allowed: u64,
+    /// No trailer of that name is passed on.
+    barred: Option<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,7 @@ impl Flow {
             has_moved: false,
             awaits: Awaits::Source,
             allowed: u64::MAX,
+            barred: None,
         }
     }
 
@@ -82,6 +86,14 @@ impl Flow {
         match self.source {
             Source::Length(length) if length > allowed => None,
             _ => Some(Flow { allowed, ..self }),
+        }
+    }
+
+    /// Passes no trailer of that name on.
+    pub(crate) fn without_trailer(self, name: HeaderName) -> Flow {
+        Flow {
+            barred: Some(name),
+            ..self
         }
     }
 
@@ -213,7 +225,8 @@ impl Flow {
                     input.consume(length);
                 }
                 Piece::Trailers(length) => {
-                    let trailers = checked_trailers(&input.filled()[..length])?;
+                    let trailers =
+                        checked_trailers(&input.filled()[..length], self.barred.as_ref())?;
                     if self.to_chunks {
                         output.append(b"0\r\n");
                         if self.takes_trailers {
@@ -244,7 +257,7 @@ fn append_chunk(data: &[u8], output: &mut Buffer) {
 }
 
 /// The lines of a trailer section that may be passed on.
-fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
+fn checked_trailers(section: &[u8], barred: Option<&HeaderName>) -> Result<Vec<u8>, Broken> {
     let mut passed = Vec::new();
     if section.len() > 2 {
         debug_assert!(section.len() <= 2 * LONGEST_TRAILERS);
@@ -258,8 +271,10 @@ fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
             return Err(Broken::Source);
         }
         for field in fields {
-            if Field::of(field.name.as_bytes()).may_be_trailer() {
-                passed.extend_from_slice(field.name.as_bytes());
+            let name = field.name.as_bytes();
+            let is_barred = barred.is_some_and(|barred| barred.is_like(name));
+            if Field::of(name).may_be_trailer() && !is_barred {
+                passed.extend_from_slice(name);
                 passed.extend_from_slice(b": ");
                 passed.extend_from_slice(field.value);
                 passed.extend_from_slice(b"\r\n");
@@ -336,6 +351,16 @@ mod tests {
         assert!(matches!(passed, Poll::Ready(Ok(()))));
         assert!(futures::poll!(std::pin::pin!(behind.read_exact(&mut got))).is_ready());
         assert_eq!(&got, b"def");
+    }
+
+    #[tokio::test]
+    async fn trailers_make_no_claims() {
+        let flow = Flow::chunks(Chunks::default(), true, true);
+        let flow = flow.without_trailer("Client-IP".parse().unwrap());
+        let sent = b"0\r\nX: 1\r\nCLIENT-IP: 6\r\nClient_Ip: 6\r\nForwarded: for=6\r\n\
+            X-Request-ID: 6\r\nX_Request_Id: 6\r\nX-Request-Start: 6\r\nClient-IPs: 2\r\n\r\n";
+        let got = pass(flow, sent).await.unwrap();
+        assert_eq!(got, "0\r\nX: 1\r\nClient-IPs: 2\r\n\r\n");
     }
 
     #[tokio::test]

@@ -75,8 +75,10 @@
 //!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
-//! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
-//!   headers nor in trailers: these are replaced, unless a trusted proxy says so in headers.
+//! - An upstream is told who asked, for what and when by `X-Forwarded-For`, `-Proto`, `-Host` and
+//!   `-Port`, `Forwarded`, `X-Real-IP`, `X-Request-ID` and `X-Request-Start`. Clients are not
+//!   believed about these, neither in headers nor in trailers, nor when they write `_` for `-`:
+//!   they are replaced, unless a trusted proxy says so in headers.
 //! - An answer to a request whose body nobody wants arrives: the connection is closed for writing,
 //!   and what still comes is discarded for a second or 256 KiB.
 //! - A request ends when its response and its body have. An upstream that answers early is pinned
@@ -96,6 +98,7 @@ mod admission;
 mod buffer;
 mod call;
 mod chunks;
+mod claims;
 mod client;
 mod client_stream;
 mod config;
@@ -108,9 +111,15 @@ mod exchange;
 mod failure;
 mod field;
 mod flow;
+mod forwarded;
+mod forwarded_field;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod handshake;
 mod head_end;
+mod header_name;
 mod host;
 mod host_pattern;
 mod http2;
@@ -118,15 +127,18 @@ mod in_flight;
 mod lines;
 mod listener;
 mod network;
+mod node;
 mod page;
 mod parking;
 mod path_prefix;
 mod patience;
+mod peer;
 mod pin_count;
 mod pool;
 mod proxy;
 mod refusal;
 mod request_head;
+mod request_id;
 mod response_head;
 mod route;
 mod route_options;
@@ -152,6 +164,7 @@ mod atomic {
 pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
 pub use error_pages::ErrorPages;
+pub use header_name::{HeaderName, InvalidHeaderName};
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;
 pub use listener::Listener;

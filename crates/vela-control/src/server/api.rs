@@ -83,10 +83,7 @@ impl Api {
                 Ok(answer::json(&engine.renew_certificate(app).await?))
             }
             (&Method::GET, ["v1", "apps", app, "services"]) => {
-                // It may start a server: to its end, whatever becomes of the client.
-                let app = app.to_string();
-                let credentials = finished(async move { engine.credentials(&app).await });
-                Ok(answer::json(&credentials.await?))
+                Ok(answer::json(&engine.credentials(app).await?))
             }
             (&Method::GET, ["v1", "apps"]) => Ok(answer::json(&engine.apps())),
             (&Method::GET, ["v1", "apps", app]) => Ok(answer::json(&engine.status(app)?)),

@@ -2,9 +2,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use h2::ext::Protocol;
-use http::header::{COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use std::hash::{BuildHasher, RandomState};
 
@@ -33,26 +33,33 @@ pub(super) fn of(parts: &Parts, has_no_body: bool) -> Option<Head> {
     {
         return None;
     }
-    let target = match parts.uri.path_and_query() {
-        Some(target) => target.as_str(),
+    // Nobody has checked it so far, and it becomes a line of the head.
+    if protocol.is_some_and(|protocol| !is_token(protocol.as_str())) {
+        return None;
+    }
+    let target = parts.uri.path_and_query().map(PathAndQuery::as_str);
+    let (method, target) = match (protocol, target) {
+        (Some(_), Some(target)) => ("GET", target),
         // CONNECT has none, and is refused for what it is.
-        None => "",
+        (None, None) if parts.method == Method::CONNECT => ("CONNECT", "/"),
+        (None, Some(target)) => (parts.method.as_str(), target),
+        _ => return None,
     };
-    let method = match protocol {
-        Some(_) => "GET",
-        None => parts.method.as_str(),
-    };
-    let target = match (target, &parts.method) {
-        ("", &Method::CONNECT) => "/",
-        (target, _) => target,
-    };
+    // Another form would name another authority (RFC 9113, 8.3.1).
+    if !(target.starts_with('/') || (target == "*" && parts.method == Method::OPTIONS)) {
+        return None;
+    }
     line(&[method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
     if let Some(authority) = authority {
         line(&[b"host: ", authority, b"\r\n"]);
     }
+    let is_tunnel = protocol.is_some();
     for (name, value) in &parts.headers {
         // In HTTP/2 cookies may be split, so that each is compressed alone (RFC 9113, 8.2.3).
-        if name != HOST && name != COOKIE {
+        let is_elsewhere = name == HOST || name == COOKIE;
+        // What goes through a tunnel is no body, and the key is the proxy's own (RFC 8441, 5).
+        let is_void = is_tunnel && (name == CONTENT_LENGTH || name == SEC_WEBSOCKET_KEY);
+        if !(is_elsewhere || is_void) {
             line(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
     }
@@ -71,8 +78,7 @@ pub(super) fn of(parts: &Parts, has_no_body: bool) -> Option<Head> {
             line(&[b"sec-websocket-key: ", key().as_bytes(), b"\r\n"]);
         }
     }
-    let is_tunnel = protocol.is_some();
-    let has_length = parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    let has_length = parts.headers.contains_key(CONTENT_LENGTH);
     let is_chunked = !(is_tunnel || has_no_body || has_length);
     if is_chunked {
         line(&[b"transfer-encoding: chunked\r\n"]);
@@ -83,6 +89,12 @@ pub(super) fn of(parts: &Parts, has_no_body: bool) -> Option<Head> {
         is_chunked,
         is_tunnel,
     })
+}
+
+/// Whether it is one word (RFC 9110, 5.6.2).
+fn is_token(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_part)
 }
 
 /// What stands for `Host`. `None` if two contradict each other (RFC 9113, 8.3.1).
@@ -129,7 +141,7 @@ pub(super) fn response(head: &[u8]) -> Option<(Response<()>, Framing)> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(parsed.code?).ok()?;
     let headers = response.headers_mut();
-    headers.reserve(parsed.headers.len());
+    headers.try_reserve(parsed.headers.len()).ok()?;
     let mut framing = Framing::None;
     for field in parsed.headers.iter() {
         match field.name {
@@ -146,7 +158,8 @@ pub(super) fn response(head: &[u8]) -> Option<(Response<()>, Framing)> {
             _ => {}
         }
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
+        let value = HeaderValue::from_bytes(field.value).ok()?;
+        headers.try_append(name, value).ok()?;
     }
     Some((response, framing))
 }

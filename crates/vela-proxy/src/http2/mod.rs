@@ -11,14 +11,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, LINGER, LINGER_BYTES};
 use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
 use crate::stats::Open;
@@ -35,12 +36,24 @@ pub(crate) async fn serve<S>(
     entrance: Arc<Entrance>,
     peer: SocketAddr,
     _live: Pinned<InFlight>,
-    socket: S,
+    mut socket: S,
     _ticket: Ticket,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _open = Open::count(&worker.counters);
+    serve_streams(&worker, &entrance, peer, &mut socket).await;
+    linger(&mut socket).await;
+}
+
+async fn serve_streams<S>(
+    worker: &Arc<Worker>,
+    entrance: &Arc<Entrance>,
+    peer: SocketAddr,
+    socket: &mut S,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let timeouts = &worker.config.timeouts;
     let handshake = settings::of(&worker.config.limits).handshake(socket);
     let mut connection = match timeout(timeouts.header_read, handshake).await {
@@ -49,9 +62,7 @@ pub(crate) async fn serve<S>(
         Err(_) => return,
     };
     let streams = Arc::new(Streams::default());
-    let mut ticks = interval(timeouts.keep_alive / IDLE_TICKS);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.reset();
+    let mut ticks = ticks(timeouts.keep_alive);
     let mut idle_ticks = 0;
     let mut is_ending = false;
     let mut stopping = pin!(worker.stop.wait());
@@ -72,8 +83,9 @@ pub(crate) async fn serve<S>(
                 if streams.are_a_flood() {
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     is_ending = true;
+                } else {
+                    begin(worker, entrance, peer, &streams, request, respond);
                 }
-                begin(&worker, &entrance, peer, &streams, request, respond);
             }
             Event::Accepted(Some(Err(error))) => {
                 return tracing::trace!(%error, "a connection of HTTP/2 has failed");
@@ -82,10 +94,21 @@ pub(crate) async fn serve<S>(
             Event::Stop => {
                 is_ending = true;
                 connection.graceful_shutdown();
+                ticks = self::ticks(FAREWELL);
+                idle_ticks = 0;
             }
-            Event::Tick if streams.open.load(Ordering::Relaxed) > 0 => idle_ticks = 0,
+            // What a client has not taken yet keeps a connection from being idle only when it
+            // is to stop: else nobody would ever end it.
+            Event::Tick
+                if streams.open.load(Ordering::Relaxed) > 0
+                    || (worker.stop.is_told() && connection.has_streams()) =>
+            {
+                idle_ticks = 0;
+                streams.forget_half();
+            }
             Event::Tick => {
                 idle_ticks += 1;
+                streams.forget_half();
                 if idle_ticks == IDLE_TICKS && !is_ending {
                     is_ending = true;
                     connection.graceful_shutdown();
@@ -96,6 +119,33 @@ pub(crate) async fn serve<S>(
             }
         }
     }
+}
+
+/// As many ticks as make a connection that is idle end in `time`.
+fn ticks(time: Duration) -> Interval {
+    let period = (time / IDLE_TICKS).max(SHORTEST_TICK);
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Lets the last frames arrive. To close while the client still sends, a WINDOW_UPDATE say, is to
+/// reset the connection, and a reset overtakes what the client has not read yet.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
+    let mut unwanted = [0; 1024];
+    let lingering = async {
+        // The client may have gone first.
+        if socket.shutdown().await.is_err() {
+            return;
+        }
+        for _ in 0..LINGER_BYTES / unwanted.len() {
+            if let Ok(0) | Err(_) = socket.read(&mut unwanted).await {
+                return;
+            }
+        }
+    };
+    // Whoever is not gone by then is not waited for.
+    timeout(LINGER, lingering).await.ok();
 }
 
 enum Event {
@@ -145,6 +195,13 @@ impl Streams {
         let left = self.left.load(Ordering::Relaxed);
         left > LEFT_AT_FIRST && left > self.begun.load(Ordering::Relaxed) / 2
     }
+
+    /// A page that often asks for what it does not wait for is no flood, however long it is open.
+    fn forget_half(&self) {
+        for count in [&self.begun, &self.left] {
+            count.fetch_sub(count.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Counts a stream while it is open.
@@ -166,5 +223,9 @@ impl Drop for Counted {
 
 /// In how many steps the idle time of a connection is measured.
 const IDLE_TICKS: u32 = 4;
-/// How many requests a client may leave before it is asked what for.
+/// Time flies no faster than that.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// How long a client that waits for nothing may take to say that it knows of a stop.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How many requests a client may leave in a short time before it is asked what for.
 const LEFT_AT_FIRST: usize = 100;

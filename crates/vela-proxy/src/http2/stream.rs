@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head::{self, Framing, Head};
@@ -102,7 +102,9 @@ impl Stream {
     }
 
     fn left(&mut self, error: h2::Error) -> io::Error {
-        self.is_left |= error.is_remote() || error.is_io();
+        // Who breaks the protocol leaves too, and so does not get around what is said of leaving
+        // (CVE-2025-8671).
+        self.is_left |= error.is_remote() || error.is_io() || error.is_library();
         io::Error::new(io::ErrorKind::ConnectionReset, error)
     }
 
@@ -112,7 +114,7 @@ impl Stream {
             return match self.is_tunnel {
                 true => Poll::Ready(Ok(false)),
                 // A request that has come wholly is no sign that the client has gone.
-                false => self.poll_left(cx),
+                false => self.poll_reset(cx),
             };
         }
         match ready!(self.body.poll_data(cx)) {
@@ -147,7 +149,7 @@ impl Stream {
     }
 
     /// Waits for the client to take the stream back.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let reset = match &mut self.sending {
             Some(sending) => sending.poll_reset(cx),
             None => self.respond.poll_reset(cx),
@@ -203,6 +205,11 @@ impl Stream {
             let sent = self.respond.send_informational(response);
             sent.map_err(|error| self.left(error))?;
             return Ok(length);
+        } else if self.is_tunnel && status.is_success() {
+            // To the client it would say that the tunnel is there.
+            response = Response::new(());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            self.outgoing = Outgoing::Ended;
         } else {
             let has_no_body = self.is_head
                 || status == StatusCode::NO_CONTENT
@@ -280,6 +287,10 @@ impl Stream {
 
 impl ClientStream for Stream {
     const ENDS_BY_WORD: bool = false;
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_reset(cx).map(|_| ())
+    }
 
     /// [`Stream::end`] does.
     fn reset_when_closed(&self) {}
