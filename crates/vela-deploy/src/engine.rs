@@ -350,7 +350,7 @@ impl Engine {
     }
 
     /// Takes the app for what can't be cancelled.
-    fn hold(
+    pub(crate) fn hold(
         &self,
         name: &AppName,
         handle: &Handle,

@@ -8,6 +8,7 @@ use vela_protocol::{ApiError, ErrorCode, InProgress, Report};
 use vela_services::ServiceError;
 
 use crate::env::place;
+use crate::maintenance::InvalidMaintenance;
 
 /// A file of the daemon's state that could not be read or written.
 #[derive(Debug, Error)]
@@ -153,10 +154,13 @@ pub enum EngineError {
         /// The name.
         name: String,
     },
+    /// An app can't be maintained as it was asked for.
+    #[error("the maintenance can't be as it is asked for")]
+    Maintenance(#[source] InvalidMaintenance),
     /// Another app has the host name.
     #[error("the domain {host} belongs to the app `{by}`")]
     HostTaken {
-        /// The host name.
+        /// The host name, with the path if that is not all of it.
         host: String,
         /// The app that has it.
         by: String,
@@ -346,6 +350,7 @@ impl EngineError {
             | EngineError::Digest { .. }
             | EngineError::UnsetSecret { .. }
             | EngineError::SecretName { .. }
+            | EngineError::Maintenance(_)
             | EngineError::CannotPark { .. } => ErrorCode::Invalid,
             EngineError::NoSuchApp { .. }
             | EngineError::NoSuchSecret { .. }
@@ -394,7 +399,7 @@ impl EngineError {
                 "a name has letters, digits and `_`, starts with no digit, and is not PORT or VELA_*".to_owned()
             }
             EngineError::HostTaken { by, .. } => {
-                format!("choose another domain, or remove that app with `vela remove {by}`")
+                format!("choose another domain or `path`, or remove that app with `vela remove {by}`")
             }
             EngineError::Busy { app, .. } => {
                 format!("wait for it, or stop it with `vela cancel {app}`")
@@ -420,6 +425,7 @@ impl EngineError {
                 "make room on the file system of the server's data directory".to_owned()
             }
             EngineError::Service { source, .. } => return source.hint(),
+            EngineError::Maintenance(source) => return source.hint(),
             EngineError::NoSuchService { .. } => "`vela services list` lists them".to_owned(),
             EngineError::ObtainsNoCertificates { .. } => "set `acme_email` in [tls] of server.toml".to_owned(),
             EngineError::NothingToRenew { .. } => {

@@ -5,7 +5,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use uuid::Uuid;
 use vela_manifest::Manifest;
 use vela_protocol::{Event, Hook, Operation as Kind, Outcome, Report, Step};
-use vela_proxy::ParkLimits;
 use vela_release::ReleaseId;
 use vela_supervisor::Instance;
 
@@ -14,13 +13,13 @@ use crate::desired::{Desired, Removing};
 use crate::error::StateError;
 use crate::history::{self, Record};
 use crate::hook::HookRun;
+use crate::hosts::Place;
 use crate::journal::{Durability, Feed, Journal, record, recording};
 use crate::keeper::Begin;
 use crate::launch::{Launch, Running};
 use crate::meta::Meta;
 use crate::operation::millis;
 use crate::owner::Owner;
-use crate::routing;
 use crate::step_error::StepError;
 
 /// What a restarted daemon found of an app, and has still to do once the app's route is in the table.
@@ -70,6 +69,8 @@ impl App {
         alive: Vec<Instance>,
     ) -> Result<Option<Recovery>, StepError> {
         self.desired = Desired::read(&self.dirs.desired())?;
+        // Before there is a route: no request must come through meanwhile.
+        self.apply_maintenance().await.map_err(StepError::Route)?;
         if let Err(error) = self.sweep_tmp(&alive) {
             tracing::warn!(app = %self.name, %error, "could not remove temporary files");
         }
@@ -113,15 +114,14 @@ impl App {
                 ..Recovery::default()
             }));
         };
-        let hosts: Vec<_> = manifest.app.hosts().cloned().collect();
-        if let Err(taken) = self.hosts.claim(&self.name, &hosts) {
-            tracing::error!(app = %self.name, host = %taken.host, by = %taken.by, "another app has a host of this one");
+        let places = Place::all_of(&manifest);
+        if let Err(taken) = self.hosts.claim(&self.name, &places) {
+            tracing::error!(app = %self.name, host = %taken.place, by = %taken.by, "another app has a host of this one");
         }
         self.want_certificate(&manifest);
         if !self.desired.running {
             // The hosts stay the app's: they answer 503, as they did before.
-            let spec = routing::route(&self.name, &manifest, Vec::new());
-            let applied = self.stack.router.apply(spec).await;
+            let applied = self.serve_nothing(release, &manifest).await;
             applied.map(drop_replaced).map_err(StepError::Route)?;
             self.shared
                 .set_stopped(Some(release), Some(manifest), false);
@@ -262,8 +262,8 @@ impl App {
             adopted.push(Running { instance, lease });
         }
         match &self.stack.park {
-            Some(park) => park.park(launch.route([]), ParkLimits::default()).await,
-            None => self.stack.router.apply(launch.route(&adopted)).await,
+            Some(park) => launch.park(&**park).await,
+            None => launch.serve(&adopted).await,
         }
         .map(drop_replaced)
         .map_err(StepError::Route)?;

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::forwarded::Provenance;
 use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
-use crate::page::Page;
+use crate::page::{Body, Page};
 use crate::patience::{Patience, Wait};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
@@ -233,12 +233,31 @@ impl<C: ClientStream> Client<C> {
         stays: bool,
     ) -> After {
         let stays = stays && !self.worker.stop.is_told();
-        page.write(with_body, !stays, &mut self.wire.output);
-        match (self.flush().await, stays) {
+        let page = page.with_page_of(self.worker.config.error_pages.as_deref());
+        let body = page.write_head(!stays, &mut self.wire.output);
+        let is_taken = match with_body {
+            true => self.write_body(&body).await,
+            false => self.flush().await,
+        };
+        match (is_taken, stays) {
             (false, _) => After::Reset,
             (true, true) => After::Next,
             (true, false) => After::Linger,
         }
+    }
+
+    /// Whether the client has taken all. A client that takes it slowly has no more than a piece of
+    /// a long page held for it.
+    async fn write_body(&mut self, body: &Body) -> bool {
+        for piece in body.pieces() {
+            for part in piece.as_bytes().chunks(PAGE_PIECE) {
+                if self.wire.output.len() + part.len() > PAGE_PIECE && !self.flush().await {
+                    return false;
+                }
+                self.wire.output.append(part);
+            }
+        }
+        self.flush().await
     }
 
     /// Whether the client has taken all.
@@ -347,6 +366,8 @@ const FIRST_REQUEST: Duration = Duration::from_millis(200);
 /// How long, and for how many bytes, a client that has its answer may go on sending.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) const LINGER_BYTES: usize = 256 * 1024;
+/// How much of a page of the proxy's own is held for a client at a time.
+const PAGE_PIECE: usize = 15 * 1024;
 
 #[cfg(test)]
 mod tests {

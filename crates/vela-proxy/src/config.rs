@@ -1,8 +1,9 @@
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{HeaderName, Network};
+use crate::{ErrorPages, HeaderName, Network};
 
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub struct ProxyConfig {
     /// delivery network do: `CF-Connecting-IP`, say. Where they send it, it is believed in place
     /// of `X-Forwarded-For`; from anybody else it is dropped. None by default.
     pub client_ip_header: Option<HeaderName>,
+    /// What is answered where the proxy answers by itself, unless the route has a page for it. The
+    /// proxy's own short texts by default.
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
 }
@@ -32,6 +36,7 @@ impl Default for ProxyConfig {
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             client_ip_header: None,
+            error_pages: None,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::ErrorPages;
 use crate::entrance::{ACME_CHALLENGES, Entrance};
 use crate::route_table::{Route, RouteTable};
 
@@ -69,6 +70,16 @@ impl Decision {
                 Decision::Maintenance(route)
             }
             _ => Decision::Pass(route),
+        }
+    }
+
+    /// The pages of the route, if there is one.
+    pub(crate) fn pages(&self) -> Option<&ErrorPages> {
+        match self {
+            Decision::Pass(route) | Decision::Maintenance(route) => {
+                route.options.error_pages.as_deref()
+            }
+            Decision::Redirect(_) | Decision::Challenge(_) | Decision::Unknown => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::ErrorPages;
 use crate::admission::Admission;
 use crate::buffer::Buffer;
 use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
@@ -74,6 +75,8 @@ impl<C: ClientStream> Client<C> {
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
         self.begin();
         let mut request = Buffer::default();
+        let mut decision = Decision::Unknown;
+        let decided = &mut decision;
         let translated = request_head::translate(
             &self.wire.input.filled()[..head],
             &self.worker.config,
@@ -81,12 +84,18 @@ impl<C: ClientStream> Client<C> {
             &mut self.host,
             &mut self.provenance,
             &mut request,
-            |destination| Decision::on(destination, &self.worker.routes, &self.entrance),
+            |destination| {
+                *decided = Decision::on(destination, &self.worker.routes, &self.entrance);
+                decided
+            },
         );
         self.wire.input.consume(head);
-        let (asked, flow, decision) = match translated {
+        let (asked, flow) = match translated {
             Ok(translated) => translated,
-            Err(refusal) => return self.page(Page::of(Failure::Refused(refusal)), true).await,
+            Err(refusal) => {
+                let page = Page::of(Failure::Refused(refusal));
+                return self.page(page.with_page_of(decision.pages()), true).await;
+            }
         };
         let mut upload = Upload {
             flow,
@@ -101,7 +110,7 @@ impl<C: ClientStream> Client<C> {
             Decision::Maintenance(route) => {
                 let maintenance = route.options.maintenance.as_ref();
                 let message = maintenance.and_then(|one| one.message.as_deref());
-                let page = Page::maintenance(message);
+                let page = Page::maintenance(message).with_page_of(pages(&route));
                 return self.answer(page, true, &asked, &mut upload).await;
             }
             Decision::Challenge(text) => {
@@ -126,8 +135,8 @@ impl<C: ClientStream> Client<C> {
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
                 );
-                self.answer(Page::of(failure), is_sound, &asked, &mut upload)
-                    .await
+                let page = Page::of(failure).with_page_of(pages(admission.route()));
+                self.answer(page, is_sound, &asked, &mut upload).await
             }
             Err(Unanswered::ClientGone) => After::Close,
         }
@@ -383,6 +392,11 @@ impl<C: ClientStream> Client<C> {
             Err(Cut::ByClient) => After::Linger,
         }
     }
+}
+
+/// What the route answers with where the proxy answers by itself.
+fn pages(route: &Route) -> Option<&ErrorPages> {
+    route.options.error_pages.as_deref()
 }
 
 /// An open connection that served a request before.

@@ -61,7 +61,7 @@ fn request_head(bytes: &[u8]) {
         let peer = Peer::new(([127, 0, 0, 1], 1).into(), "http", &config);
         let mut provenance = Provenance::of(&peer);
         let (mut host, mut out) = (String::new(), Buffer::default());
-        let route = route();
+        let passes = Decision::Pass(route());
         let translated = request_head::translate(
             &bytes[..length],
             &config,
@@ -69,9 +69,9 @@ fn request_head(bytes: &[u8]) {
             &mut host,
             &mut provenance,
             &mut out,
-            |_| Decision::Pass(route),
+            |_| &passes,
         );
-        let Ok((asked, flow, _)) = translated else {
+        let Ok((asked, flow)) = translated else {
             continue;
         };
         let given = &bytes[..length];

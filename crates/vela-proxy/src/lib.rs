@@ -129,6 +129,7 @@ mod listener;
 mod network;
 mod node;
 mod page;
+mod page_template;
 mod parking;
 mod path_prefix;
 mod patience;
@@ -163,7 +164,7 @@ mod atomic {
 
 pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
-pub use error_pages::ErrorPages;
+pub use error_pages::{ErrorPages, ErrorPagesError};
 pub use header_name::{HeaderName, InvalidHeaderName};
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;

@@ -14,8 +14,8 @@ use crate::stop::Stop;
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
-    DrainLimits, Drained, Listener, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId,
-    RouteSpec, Router, Serving, Stats,
+    DrainLimits, Drained, Listener, Maintenance, Park, ParkLimits, ProxyConfig, Replaced,
+    RouteError, RouteId, RouteSpec, Router, Serving, Stats,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -150,6 +150,15 @@ impl Router for Proxy {
     async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError> {
         let old = self.inner.routes.remove(id);
         Ok(old.map(|old| replaced(id.clone(), old)))
+    }
+
+    async fn maintain(
+        &self,
+        id: &RouteId,
+        maintenance: Option<Maintenance>,
+    ) -> Result<(), RouteError> {
+        self.inner.routes.maintain(id, maintenance);
+        Ok(())
     }
 
     fn stats(&self) -> Option<Stats> {

@@ -33,15 +33,15 @@ pub(crate) struct Asked {
 /// Reads a request's head, and lets `decide` say what becomes of the request. If it passes, writes
 /// the head that an upstream gets. The normalised host that it is for goes to `host`, and where it
 /// comes from to `provenance`.
-pub(crate) fn translate(
+pub(crate) fn translate<'d>(
     head: &[u8],
     config: &ProxyConfig,
     peer: &Peer,
     host: &mut String,
     provenance: &mut Provenance,
     out: &mut Buffer,
-    decide: impl FnOnce(&Destination<'_>) -> Decision,
-) -> Result<(Asked, Flow, Decision), Refusal> {
+    decide: impl FnOnce(&Destination<'_>) -> &'d Decision,
+) -> Result<(Asked, Flow), Refusal> {
     *provenance = Provenance::of(peer);
     let limits = &config.limits;
     let mut fields = [const { MaybeUninit::uninit() }; 128];
@@ -113,7 +113,7 @@ pub(crate) fn translate(
         target: &target,
         client: provenance.client,
     });
-    let route = match &decision {
+    let route = match decision {
         Decision::Pass(route) => Some(route),
         _ => None,
     };
@@ -196,7 +196,7 @@ pub(crate) fn translate(
         takes_trailers: said.takes_trailers && is_http11,
         upgrades: protocol.is_some(),
     };
-    Ok((asked, flow, decision))
+    Ok((asked, flow))
 }
 
 /// How a head says where its body ends.
@@ -387,14 +387,14 @@ mod tests {
         let peer = Peer::new(([192, 0, 2, 1], 4711).into(), "http", config);
         let mut provenance = Provenance::of(&peer);
         let (mut host, mut out) = (String::new(), Buffer::default());
-        let (asked, _, _) = translate(
+        let (asked, _) = translate(
             head.as_bytes(),
             config,
             &peer,
             &mut host,
             &mut provenance,
             &mut out,
-            |_| Decision::Unknown,
+            |_| &Decision::Unknown,
         )?;
         let text = String::from_utf8(out.filled().to_vec()).unwrap();
         let id = format!("x-request-id: {}\r\n", provenance.id.as_str());

@@ -4,6 +4,7 @@ mod holder;
 mod https;
 mod listeners;
 mod notify;
+mod proxy_config;
 mod settings;
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use vela_deploy::{Engine, OpenError};
-use vela_proxy::{Listener, Proxy, ProxyConfig};
+use vela_proxy::{Listener, Proxy};
 
 use crate::args::Serve;
 use crate::context::Context;
@@ -53,7 +54,7 @@ pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Result<(), Failure> {
     let mut signals = Interrupts::listen()?;
-    let proxy = Proxy::new(ProxyConfig::default());
+    let proxy = Proxy::new(settings.proxy.clone());
     settings.make_data_dir().map_err(cannot_open)?;
     let https = settings
         .tls

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
 use vela_manifest::{ServerConfig, ServicesSection, TlsSection};
-use vela_proxy::Proxy;
+use vela_proxy::{Proxy, ProxyConfig};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
 use super::https::Https;
 use super::listeners::{PortKey, Wanted, addresses};
+use super::proxy_config::proxy_config;
 use crate::accounts;
 use crate::failure::Failure;
 
@@ -24,6 +25,7 @@ pub(super) struct Settings {
     pub(super) group: Option<String>,
     /// The HTTP ones, then the HTTPS ones, if there are any.
     pub(super) addresses: Vec<Wanted>,
+    pub(super) proxy: ProxyConfig,
     /// `[tls]`, where HTTPS is served.
     pub(super) tls: Option<TlsSection>,
     /// What the configuration asks for in vain, to be logged.
@@ -94,6 +96,7 @@ impl Settings {
             // Without it, as before `vela setup`, the socket is root's alone.
             group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
             addresses: wanted,
+            proxy: proxy_config(&config.proxy)?,
             tls: is_secure.then(|| config.tls.unwrap_or_default()),
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use super::Certifier;
 use crate::{
-    DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec, Router, Stats,
+    DrainLimits, Drained, Maintenance, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec,
+    Router, Stats,
 };
 
 /// A router that tells a [`Certifier`] which hosts it routes, so that whoever uses it need not.
@@ -28,6 +29,14 @@ impl<R: Router> Router for CertifyingRouter<R> {
         let replaced = self.router.apply(spec).await?;
         self.certifier.want(&id, &hosts);
         Ok(replaced)
+    }
+
+    async fn maintain(
+        &self,
+        id: &RouteId,
+        maintenance: Option<Maintenance>,
+    ) -> Result<(), RouteError> {
+        self.router.maintain(id, maintenance).await
     }
 
     async fn drain(&self, replaced: Replaced, limits: DrainLimits) -> Drained {

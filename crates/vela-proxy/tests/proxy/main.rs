@@ -7,6 +7,7 @@
 mod conformance;
 mod descriptors;
 mod http;
+mod pages;
 mod responses;
 mod routing;
 mod shutdown;
