@@ -13,6 +13,7 @@ use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
 use crate::client::Client;
 use crate::client_stream::ClientStream;
 use crate::decision::Decision;
+use crate::departure::Departure;
 use crate::dial::dial;
 use crate::failure::Failure;
 use crate::forwarded::Provenance;
@@ -100,6 +101,7 @@ impl<C: ClientStream> Client<C> {
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
+            departure: Departure::default(),
         };
         let route = match decision {
             Decision::Pass(route) => route,

@@ -104,6 +104,7 @@ mod client_stream;
 mod config;
 mod crew;
 mod decision;
+mod departure;
 mod dial;
 mod entrance;
 mod error_pages;

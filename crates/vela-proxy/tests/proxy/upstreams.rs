@@ -116,6 +116,50 @@ async fn a_request_that_is_answered_early_lasts_until_its_body_has_ended() {
     assert_eq!(client.get("/").await.body, "new");
 }
 
+/// What the client sent fills all buffers on the way, so that nothing of it is read.
+#[tokio::test]
+async fn a_client_that_leaves_while_its_upload_is_not_taken_is_noticed() {
+    let world = World::with(ProxyConfig {
+        timeouts: Timeouts {
+            body_read: 10 * LONG,
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    for path in ["/deaf", "/early-deaf"] {
+        let mut client = world.client().await;
+        client
+            .send(format!(
+                "POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000000\r\n\r\n"
+            ))
+            .await;
+        if path == "/early-deaf" {
+            assert_eq!(client.answer().await.status, 413);
+        }
+        world.until("sent", |stats| stats.in_flight == 1).await;
+        let mut socket = client.socket.into_inner();
+        let piece = vec![b'x'; 1 << 20];
+        let moment = Duration::from_millis(300);
+        // Where it moves no more, all buffers are full.
+        while let Ok(sent) = tokio::time::timeout(moment, socket.write(&piece)).await {
+            sent.unwrap();
+        }
+        assert_eq!(world.proxy.stats().in_flight, 1);
+        // Killed, say: it ends by a reset, since its last words were not taken.
+        socket2::SockRef::from(&socket)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(socket);
+        world
+            .until("nothing is open", |stats| {
+                (stats.in_flight, stats.connections) == (0, 0)
+            })
+            .await;
+    }
+}
+
 /// It neither takes the body nor closes: nothing but a limit ends that.
 #[tokio::test]
 async fn an_upstream_that_is_deaf_after_an_early_answer_is_given_up() {
