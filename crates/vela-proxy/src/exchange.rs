@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
 use crate::ErrorPages;
 use crate::admission::Admission;
@@ -61,8 +61,6 @@ enum Unanswered {
     ClientGone,
 }
 
-/// How often to look whether a route has changed, while a request waits for it.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often a request may follow a route that changes under it.
 const MAX_ROUTE_CHANGES: usize = 8;
 /// How old an unused connection may be for a request that could not be repeated should the
@@ -211,17 +209,10 @@ impl<C: ClientStream> Client<C> {
     /// instance that has just died refuses before whoever watches it can say so.
     async fn is_replaced_soon(&mut self, route: &Arc<Route>) -> Result<bool, Unanswered> {
         let worker = &self.worker;
-        let waiting = Box::pin(async {
-            let until = Instant::now() + worker.config.timeouts.replacement;
-            while worker.routes.is_current(route) {
-                if Instant::now() >= until {
-                    return false;
-                }
-                sleep(LOOK_AGAIN).await;
-            }
-            true
-        });
-        unless_gone(&mut self.wire, waiting).await
+        let changed = worker.routes.until_changed(route);
+        let waiting = Box::pin(timeout(worker.config.timeouts.replacement, changed));
+        let changed = unless_gone(&mut self.wire, waiting).await?;
+        Ok(changed.is_ok())
     }
 
     /// Sends a request to one of the generation's upstreams. It goes to another connection or

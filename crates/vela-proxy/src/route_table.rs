@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::generation::Generation;
 use crate::host_pattern::parent;
@@ -16,6 +17,8 @@ pub(crate) struct RouteTable {
     current: ArcSwap<Table>,
     /// Serialises the writers, and numbers the generations.
     last_generation: Mutex<u64>,
+    /// Told after each change.
+    changed: Notify,
 }
 
 /// A route as it is until its next change.
@@ -67,10 +70,23 @@ impl RouteTable {
     }
 
     /// Whether the route has not changed.
-    pub(crate) fn is_current(&self, route: &Arc<Route>) -> bool {
+    fn is_current(&self, route: &Arc<Route>) -> bool {
         let table = self.current.load();
         let now = table.by_id.get(&route.id);
         now.is_some_and(|now| Arc::ptr_eq(now, route))
+    }
+
+    /// Waits until the route is not what it was.
+    pub(crate) async fn until_changed(&self, route: &Arc<Route>) {
+        let mut changed = std::pin::pin!(self.changed.notified());
+        loop {
+            changed.as_mut().enable();
+            if !self.is_current(route) {
+                return;
+            }
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
+        }
     }
 
     /// Makes or replaces a route; gives the generation to drain.
@@ -94,7 +110,7 @@ impl RouteTable {
         let _writing = self.lock();
         let mut table = Table::clone(&self.current.load());
         let old = table.take(id)?;
-        self.current.store(Arc::new(table));
+        self.store(table);
         retire(Some(old))
     }
 
@@ -108,7 +124,7 @@ impl RouteTable {
         let mut route = Route::clone(route);
         route.options.maintenance = maintenance;
         table.put_in_place(&Arc::new(route));
-        self.current.store(Arc::new(table));
+        self.store(table);
     }
 
     fn change(
@@ -147,8 +163,13 @@ impl RouteTable {
             table.insert(host, &route);
         }
         table.by_id.insert(route.id.clone(), route);
-        self.current.store(Arc::new(table));
+        self.store(table);
         Ok(retire(old))
+    }
+
+    fn store(&self, table: Table) {
+        self.current.store(Arc::new(table));
+        self.changed.notify_waiters();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, u64> {
