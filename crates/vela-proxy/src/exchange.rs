@@ -28,6 +28,7 @@ use crate::response_head::Answered;
 use crate::route_table::Route;
 use crate::stats::count;
 use crate::tunnel::tunnel;
+use crate::visit::Visit;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -49,7 +50,7 @@ struct Sent {
     connection: Connection,
     upstream: usize,
     /// Keeps the upstream from being stopped meanwhile.
-    generation: Pinned<Generation>,
+    generation: Visit,
 }
 
 /// Why no upstream responds.
@@ -167,11 +168,11 @@ impl<C: ClientStream> Client<C> {
     ) -> Result<Sent, Unanswered> {
         let mut route_changes = 0;
         loop {
-            let generation = self.enter(admission).await?;
+            let mut generation = Visit::new(self.enter(admission).await?);
             let patience = admission.route().options.response_timeout;
             let patience = patience.unwrap_or(self.worker.config.timeouts.response);
             let sent = self
-                .try_upstreams(&generation, asked, upload, &mut request, patience)
+                .try_upstreams(&mut generation, asked, upload, &mut request, patience)
                 .await;
             match sent {
                 Ok((answered, connection, upstream)) => {
@@ -220,7 +221,7 @@ impl<C: ClientStream> Client<C> {
     /// body, and met a kept connection that the upstream was just closing.
     async fn try_upstreams(
         &mut self,
-        generation: &Generation,
+        generation: &mut Visit,
         asked: &Asked,
         upload: &mut Upload,
         request: &mut Buffer,
@@ -230,7 +231,7 @@ impl<C: ClientStream> Client<C> {
         let counters = &worker.counters;
         let is_repeatable = asked.is_idempotent && upload.flow.is_done();
         let mut failure = Failure::Unreachable;
-        for upstream in generation.candidates() {
+        while let Some(upstream) = generation.next() {
             let mut may_reuse = true;
             loop {
                 let kept = match may_reuse {
@@ -246,7 +247,10 @@ impl<C: ClientStream> Client<C> {
                             Ok(connection) => connection,
                             Err(refused) => {
                                 count(&counters.upstream_errors);
-                                failure = refused;
+                                if refused.is_its_own {
+                                    generation.refused(&worker.config);
+                                }
+                                failure = refused.failure;
                                 break;
                             }
                         }
@@ -254,7 +258,10 @@ impl<C: ClientStream> Client<C> {
                 };
                 connection.output = std::mem::take(request);
                 let trouble = match self.ask(&mut connection, asked, upload, patience).await {
-                    Ok(answered) => return Ok((answered, connection, upstream)),
+                    Ok(answered) => {
+                        generation.answered();
+                        return Ok((answered, connection, upstream));
+                    }
                     Err(trouble) => trouble,
                 };
                 self.wire.output.release();
@@ -265,6 +272,7 @@ impl<C: ClientStream> Client<C> {
                         count(&counters.retries);
                         if !is_reused {
                             count(&counters.upstream_errors);
+                            generation.lost(&worker.config);
                             failure = Failure::Lost;
                             break;
                         }
@@ -277,7 +285,15 @@ impl<C: ClientStream> Client<C> {
                         // The other kept ones are likely to be as dead.
                         may_reuse = false;
                     }
-                    trouble => return Err(self.unanswered(trouble)),
+                    trouble => {
+                        let unanswered = self.unanswered(trouble);
+                        if let Unanswered::Failed(failure) = unanswered
+                            && failure.is_upstreams()
+                        {
+                            generation.lost(&worker.config);
+                        }
+                        return Err(unanswered);
+                    }
                 }
             }
         }

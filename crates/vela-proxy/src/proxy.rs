@@ -15,7 +15,7 @@ use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
     DrainLimits, Drained, Listener, Maintenance, Park, ParkLimits, ProxyConfig, Replaced,
-    RouteError, RouteId, RouteSpec, Router, Serving, Stats,
+    RouteError, RouteId, RouteSpec, Router, Serving, Stats, UpstreamStatus,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -104,6 +104,11 @@ impl Proxy {
             worker.counters.add_to(&mut stats);
         }
         stats
+    }
+
+    /// All upstreams of all routes, in the order of the routes' names. Parked routes have none.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.inner.routes.upstreams()
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerParts>> {

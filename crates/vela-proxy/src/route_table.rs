@@ -9,6 +9,7 @@ use crate::host_pattern::parent;
 use crate::parking::Lot;
 use crate::{
     HostPattern, Maintenance, ParkLimits, PathPrefix, RouteError, RouteId, RouteOptions, RouteSpec,
+    UpstreamStatus,
 };
 
 /// Which request goes where. Read without a lock by each request; changed as a whole.
@@ -87,6 +88,20 @@ impl RouteTable {
             changed.as_mut().await;
             changed.set(self.changed.notified());
         }
+    }
+
+    /// The upstreams of all routes, in the order of the routes' names.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let table = self.current.load();
+        let mut routes: Vec<_> = table.by_id.values().collect();
+        routes.sort_unstable_by_key(|route| &route.id);
+        let mut statuses = Vec::new();
+        for route in routes {
+            if let Target::Serving(generation) = &route.target {
+                statuses.extend(generation.statuses(&route.id));
+            }
+        }
+        statuses
     }
 
     /// Makes or replaces a route; gives the generation to drain.
