@@ -66,6 +66,8 @@ pub(crate) enum Trouble {
 pub(crate) enum Cut {
     ByUpstream,
     ByClient,
+    /// It is a stream, and its time is over.
+    AtCurfew,
 }
 
 /// How much a client may send ahead before the rest is left unread.

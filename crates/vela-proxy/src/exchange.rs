@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
 use crate::client::Client;
 use crate::client_stream::ClientStream;
+use crate::curfew::Bedtime;
 use crate::decision::Decision;
 use crate::departure::Departure;
 use crate::dial::dial;
@@ -363,14 +364,17 @@ impl<C: ClientStream> Client<C> {
         if answered.status == 101 {
             generation.become_stream();
             let linger = self.worker.config.timeouts.tunnel_linger;
-            Box::pin(tunnel(&mut self.wire, &mut connection, linger)).await;
+            let curfew = generation.curfew();
+            Box::pin(tunnel(&mut self.wire, &mut connection, linger, curfew)).await;
             // The connection has gone before the pin goes.
             drop(connection);
             drop(generation);
             return After::Close;
         }
+        let mut bedtime = None;
         if answered.is_event_stream {
             generation.become_stream();
+            bedtime = Some(Bedtime::new(generation.curfew()));
         }
         let is_early = upload.state != Uploaded::Wholly;
         let mut download = answered.flow;
@@ -384,8 +388,15 @@ impl<C: ClientStream> Client<C> {
             may_stay: true,
             hsts: None,
         };
-        let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
+        let ended = poll_fn(
+            |cx| match (call.poll_rest(cx, &mut download), &mut bedtime) {
+                (Poll::Pending, Some(bedtime)) => bedtime.poll(cx).map(|_| Err(Cut::AtCurfew)),
+                (rest, _) => rest,
+            },
+        )
+        .await;
         self.patience.end();
+        drop(bedtime);
         if ended.is_ok() && answered.upstream_stays && !is_early && connection.input.is_empty() {
             self.worker.pool.put(&generation, upstream, connection);
         } else {
@@ -397,7 +408,7 @@ impl<C: ClientStream> Client<C> {
             Ok(()) if answered.client_stays => After::Next,
             Ok(()) => After::Close,
             Err(Cut::ByUpstream) if download.ends_by_closing() => After::Reset,
-            Err(Cut::ByUpstream) => After::Close,
+            Err(Cut::ByUpstream | Cut::AtCurfew) => After::Close,
             Err(Cut::ByClient) => After::Linger,
         }
     }

@@ -1,4 +1,7 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
 use crate::balancer::Balancer;
+use crate::curfew::Curfew;
 use crate::in_flight::InFlight;
 use crate::{RouteId, Upstream, UpstreamStatus};
 
@@ -11,6 +14,10 @@ pub(crate) struct Generation {
     /// Where there is a choice.
     balancer: Option<Balancer>,
     in_flight: InFlight,
+    curfew: Curfew,
+    /// Those before it that were closed, but whose instances went on: what they still serve is
+    /// drained with it.
+    elders: Mutex<Vec<Weak<Generation>>>,
 }
 
 impl Generation {
@@ -20,6 +27,8 @@ impl Generation {
             balancer: (upstreams.len() > 1).then(|| Balancer::new(&upstreams)),
             upstreams,
             in_flight: InFlight::new(),
+            curfew: Curfew::default(),
+            elders: Mutex::default(),
         }
     }
 
@@ -30,6 +39,11 @@ impl Generation {
     /// `None` with less than two upstreams.
     pub(crate) fn balancer(&self) -> Option<&Balancer> {
         self.balancer.as_ref()
+    }
+
+    /// When its streams end.
+    pub(crate) fn curfew(&self) -> &Curfew {
+        &self.curfew
     }
 
     /// An upstream takes connections again.
@@ -59,6 +73,24 @@ impl Generation {
                 None => false,
             },
         })
+    }
+
+    /// It, and its elders that still serve something.
+    pub(crate) fn with_elders(self: &Arc<Generation>) -> Vec<Arc<Generation>> {
+        let mut all = vec![Arc::clone(self)];
+        all.extend(self.elders().iter().filter_map(Weak::upgrade));
+        all
+    }
+
+    /// What these still serve is drained with this one.
+    pub(crate) fn inherit(&self, elders: &[Arc<Generation>]) {
+        let mut mine = self.elders();
+        mine.retain(|elder| elder.strong_count() > 0);
+        mine.extend(elders.iter().map(Arc::downgrade));
+    }
+
+    fn elders(&self) -> MutexGuard<'_, Vec<Weak<Generation>>> {
+        self.elders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

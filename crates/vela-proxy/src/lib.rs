@@ -108,6 +108,7 @@ mod client;
 mod client_stream;
 mod config;
 mod crew;
+mod curfew;
 mod decision;
 mod departure;
 mod dial;

@@ -90,6 +90,15 @@ impl RouteTable {
         }
     }
 
+    /// What these still serve is drained with what the route has now, if it has anything.
+    pub(crate) fn pass_on(&self, id: &RouteId, elders: &[Arc<Generation>]) {
+        if let Some(route) = self.get(id)
+            && let Target::Serving(generation) = &route.target
+        {
+            generation.inherit(elders);
+        }
+    }
+
     /// The upstreams of all routes, in the order of the routes' names.
     pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
         let table = self.current.load();
