@@ -13,8 +13,8 @@ use crate::buffer::Buffer;
 use crate::chunks::Chunks;
 use crate::decision::Decision;
 use crate::flow::Flow;
-use crate::head_end::{Extent, HeadEnd};
 use crate::forwarded::Provenance;
+use crate::head_end::{Extent, HeadEnd};
 use crate::peer::Peer;
 use crate::request_head::{self, Asked};
 use crate::response_head;
@@ -77,7 +77,11 @@ fn request_head(bytes: &[u8]) {
         let given = &bytes[..length];
         for name in ["host", "content-length", "transfer-encoding"] {
             let count = strict::count(given, name);
-            assert!(count.is_none_or(|count| count < 2), "{}", given.escape_ascii());
+            assert!(
+                count.is_none_or(|count| count < 2),
+                "{}",
+                given.escape_ascii()
+            );
         }
         assert_eq!(Host::parse(&host).map(|host| host.to_string()), Ok(host));
         let out = out.filled();

@@ -91,7 +91,8 @@ async fn run(manner: Manner, asked: &[u8], answers: &[u8]) {
         .turnstile
         .enter(peer.ip())
         .expect("there is no limit");
-    let serving = tokio::spawn(Client::new(&worker, &Arc::default(), peer, live, inside).serve(ticket));
+    let serving =
+        tokio::spawn(Client::new(&worker, &Arc::default(), peer, live, inside).serve(ticket));
     let answers = answers.split(|&byte| byte == SEPARATOR);
     let upstream = tokio::spawn(serve(
         upstreams,
