@@ -75,6 +75,11 @@
 //! - What two servers could read differently is refused: no Host or two, a transfer coding other
 //!   than `chunked`, more than one length, a line that ends without a CR. In absolute form the
 //!   authority is the Host. Chunks are checked and written anew, without their extensions.
+//! - A stream of HTTP/2 is treated as a connection of HTTP/1.1 with one request: all of this holds
+//!   for it. Its head is written out in HTTP/1.1 and checked like any other. A response that is cut
+//!   short ends by `RST_STREAM`, and a client that leaves is not worked for, whatever it had sent
+//!   ahead. Who begins requests in order to leave them, or floods the connection with frames that
+//!   ask for nothing, loses the connection; memory is bounded for each.
 //! - A request takes two reads and two writes. A connection has one task and one timer, and while
 //!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
