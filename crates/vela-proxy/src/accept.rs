@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::client::Client;
 use crate::crew::{Arrival, Inbox};
 use crate::in_flight::Pinned;
+use crate::stats::count;
 use crate::worker::Worker;
 
 /// Accepts connections until the worker stops. No error ends it: what is short now, file
@@ -30,6 +31,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
             Ok((socket, peer)) => {
                 backoff = Backoff::default();
                 let Some(ticket) = worker.turnstile.enter(peer.ip()) else {
+                    count(&worker.counters.over_address_limit);
                     tracing::debug!(%peer, "an address has too many connections");
                     continue;
                 };
@@ -51,6 +53,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
             }
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
+                count(&worker.counters.accept_errors);
                 let pause = backoff.next();
                 tracing::warn!(%error, ?pause, "cannot accept connections");
                 pause

@@ -16,6 +16,7 @@ use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
 use crate::page::Page;
 use crate::patience::{Patience, Wait};
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::stats::count;
 use crate::stop::Stop;
@@ -36,6 +37,7 @@ pub(crate) struct Client<C> {
     pub(crate) patience: Patience,
     /// The normalised host of the request.
     pub(crate) host: String,
+    pub(crate) record: Record,
     head_end: HeadEnd,
     has_asked: bool,
     is_busy: bool,
@@ -64,6 +66,7 @@ impl<C: ClientStream> Client<C> {
         stream: C,
     ) -> Client<C> {
         count(&worker.counters.connections);
+        count(&worker.counters.connections_total);
         let ip = peer.ip().to_canonical();
         Client {
             ip,
@@ -76,6 +79,7 @@ impl<C: ClientStream> Client<C> {
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
+            record: Record::default(),
             head_end: HeadEnd::default(),
             has_asked: false,
             is_busy: false,
@@ -103,10 +107,8 @@ impl<C: ClientStream> Client<C> {
                     self.rest();
                     after
                 }
-                Next::Refused(refusal) => {
-                    self.page(Page::of(Failure::Refused(refusal)), true).await
-                }
-                Next::Late(Wait::Head) => self.page(Page::of(Failure::HeadTimedOut), true).await,
+                Next::Refused(refusal) => self.refuse(Failure::Refused(refusal)).await,
+                Next::Late(Wait::Head) => self.refuse(Failure::HeadTimedOut).await,
                 Next::Late(_) | Next::End | Next::Stop => After::Close,
             };
             match after {
@@ -119,12 +121,23 @@ impl<C: ClientStream> Client<C> {
         }
     }
 
-    /// The request counts as in flight until [`rest`](Self::rest).
-    pub(crate) fn begin(&mut self) {
+    /// The request, with so long a head, counts as in flight until [`rest`](Self::rest).
+    pub(crate) fn begin(&mut self, head: usize) {
         let counters = &self.worker.counters;
         count(&counters.requests);
         count(&counters.in_flight);
         self.is_busy = true;
+        let head = &self.wire.input.filled()[..head];
+        self.record.begin(&self.worker, head);
+    }
+
+    /// Answers what is no request, or does not become one in time.
+    async fn refuse(&mut self, failure: Failure) -> After {
+        let head = self.wire.input.filled();
+        self.record.begin_unread(&self.worker, head);
+        let after = self.page(Page::of(failure), true).await;
+        self.record.end(&self.worker, self.ip);
+        after
     }
 
     fn rest(&mut self) {
@@ -132,6 +145,7 @@ impl<C: ClientStream> Client<C> {
             let in_flight = &self.worker.counters.in_flight;
             in_flight.fetch_sub(1, Ordering::Relaxed);
         }
+        self.record.end(&self.worker, self.ip);
         if self.wire.input.is_empty() {
             self.wire.input.release();
         }
@@ -232,9 +246,15 @@ impl<C: ClientStream> Client<C> {
         stays: bool,
     ) -> After {
         let stays = stays && !self.worker.stop.is_told();
+        let begun = self.wire.output.len();
         page.write(with_body, !stays, &mut self.wire.output);
+        let answer = &self.wire.output.filled()[begun..];
+        self.record.answered_with(page.status(), answer);
         match (self.flush().await, stays) {
-            (false, _) => After::Reset,
+            (false, _) => {
+                self.record.client_left();
+                After::Reset
+            }
             (true, true) => After::Next,
             (true, false) => After::Linger,
         }
@@ -287,6 +307,7 @@ impl<C: ClientStream> Client<C> {
 
 impl<C> Drop for Client<C> {
     fn drop(&mut self) {
+        self.record.break_off(&self.worker, self.ip);
         let counters = &self.worker.counters;
         if self.is_busy {
             counters.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Network;
+use crate::{AccessLog, Network};
 
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct ProxyConfig {
     pub trusted_proxies: Vec<Network>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
+    /// Where each request is logged. Nowhere by default.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Default for ProxyConfig {
@@ -25,6 +28,7 @@ impl Default for ProxyConfig {
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            access_log: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::record::Record;
 use crate::route_table::{Route, RouteTable};
 
 /// Where a request wants to go, and who asks.
@@ -31,10 +32,17 @@ pub(crate) enum Decision {
 }
 
 impl Decision {
-    pub(crate) fn on(asked: &Destination<'_>, routes: &RouteTable) -> Decision {
+    /// Tells `record`, which is the worker's of that number, whose request it is.
+    pub(crate) fn on(
+        asked: &Destination<'_>,
+        routes: &RouteTable,
+        record: &mut Record,
+        worker: usize,
+    ) -> Decision {
         let Some(route) = routes.find(asked.host, asked.target) else {
             return Decision::Unknown;
         };
+        record.routed(&route, worker);
         let options = &route.options;
         if let Some(canonical) = &options.canonical
             && canonical.as_str() != asked.host

@@ -19,11 +19,12 @@ use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
 use crate::page::Page;
 use crate::pool::Connection;
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request_head::{self, Asked, Sender};
 use crate::response_head::Answered;
 use crate::route_table::Route;
-use crate::stats::count;
+use crate::tally::Stream;
 use crate::tunnel::tunnel;
 use crate::wire::Wire;
 use crate::worker::Worker;
@@ -71,7 +72,7 @@ impl<C: ClientStream> Client<C> {
     /// Answers the request whose head is in the first bytes of the input: by an upstream, or by a
     /// page of the proxy's own.
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
-        self.begin();
+        self.begin(head);
         let mut request = Buffer::default();
         let sender = Sender {
             ip: self.ip,
@@ -85,13 +86,18 @@ impl<C: ClientStream> Client<C> {
             sender,
             &mut self.host,
             &mut request,
-            |destination| Decision::on(destination, &self.worker.routes),
+            |destination| {
+                let worker = &self.worker;
+                let number = worker.counters.worker;
+                Decision::on(destination, &worker.routes, &mut self.record, number)
+            },
         );
         self.wire.input.consume(head);
         let (asked, flow, decision) = match translated {
             Ok(translated) => translated,
             Err(refusal) => return self.page(Page::of(Failure::Refused(refusal)), true).await,
         };
+        self.record.translated(request.filled(), &self.host);
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
@@ -124,11 +130,26 @@ impl<C: ClientStream> Client<C> {
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
                 );
-                self.answer(Page::of(failure), is_sound, &asked, &mut upload)
-                    .await
+                let is_cut = failure == Failure::BodyAborted && self.has_client_gone().await;
+                let after = self
+                    .answer(Page::of(failure), is_sound, &asked, &mut upload)
+                    .await;
+                if is_cut {
+                    self.record.client_left_unanswered();
+                }
+                after
             }
-            Err(Unanswered::ClientGone) => After::Close,
+            Err(Unanswered::ClientGone) => {
+                self.record.bytes_in = upload.flow.passed();
+                self.record.client_left_unanswered();
+                After::Close
+            }
         }
+    }
+
+    /// Whether the client has sent all that it ever will.
+    async fn has_client_gone(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(poll_gone(&mut self.wire, cx).is_ready())).await
     }
 
     /// Answers by a page of the proxy's own; `is_sound` says that the request is, so that another
@@ -143,6 +164,7 @@ impl<C: ClientStream> Client<C> {
         let stays = is_sound
             && asked.keep_alive
             && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
+        self.record.bytes_in = upload.flow.passed();
         self.write_page(page, !asked.is_head, stays).await
     }
 
@@ -178,7 +200,7 @@ impl<C: ClientStream> Client<C> {
                         && self.is_replaced_soon(admission.route()).await? =>
                 {
                     route_changes += 1;
-                    count(&self.worker.counters.retries);
+                    self.record.retried(&self.worker);
                 }
                 Err(unanswered) => return Err(unanswered),
             }
@@ -223,7 +245,6 @@ impl<C: ClientStream> Client<C> {
         patience: Duration,
     ) -> Result<(Answered, Connection, usize), Unanswered> {
         let worker = Arc::clone(&self.worker);
-        let counters = &worker.counters;
         let is_repeatable = asked.is_idempotent && upload.flow.is_done();
         let mut failure = Failure::Unreachable;
         for upstream in generation.candidates() {
@@ -237,11 +258,15 @@ impl<C: ClientStream> Client<C> {
                 let mut connection = match kept {
                     Some(connection) => connection,
                     None => {
+                        let since = self.record.clock();
                         let dialling = dial(&generation.upstreams[upstream], &worker.config);
                         match unless_gone(&mut self.wire, Box::pin(dialling)).await? {
-                            Ok(connection) => connection,
+                            Ok(connection) => {
+                                self.record.connected(since);
+                                connection
+                            }
                             Err(refused) => {
-                                count(&counters.upstream_errors);
+                                self.record.upstream_failed(&worker, refused);
                                 failure = refused;
                                 break;
                             }
@@ -249,8 +274,13 @@ impl<C: ClientStream> Client<C> {
                     }
                 };
                 connection.output = std::mem::take(request);
+                let since = self.record.clock();
                 let trouble = match self.ask(&mut connection, asked, upload, patience).await {
-                    Ok(answered) => return Ok((answered, connection, upstream)),
+                    Ok(answered) => {
+                        let tag = &generation.upstreams[upstream].tag;
+                        self.record.responded(since, tag);
+                        return Ok((answered, connection, upstream));
+                    }
                     Err(trouble) => trouble,
                 };
                 self.wire.output.release();
@@ -258,10 +288,10 @@ impl<C: ClientStream> Client<C> {
                     Trouble::Unsent => {
                         upload.state = Uploaded::NotYet;
                         *request = std::mem::take(&mut connection.output);
-                        count(&counters.retries);
+                        self.record.retried(&worker);
                         if !is_reused {
-                            count(&counters.upstream_errors);
                             failure = Failure::Lost;
+                            self.record.upstream_failed(&worker, failure);
                             break;
                         }
                     }
@@ -269,7 +299,7 @@ impl<C: ClientStream> Client<C> {
                         upload.state = Uploaded::NotYet;
                         *request = std::mem::take(&mut connection.output);
                         request.rewind();
-                        count(&counters.retries);
+                        self.record.retried(&worker);
                         // The other kept ones are likely to be as dead.
                         may_reuse = false;
                     }
@@ -325,9 +355,7 @@ impl<C: ClientStream> Client<C> {
             Trouble::BodyAborted => Failure::BodyAborted,
             Trouble::BodyTooLarge => Failure::Refused(Refusal::BodyTooLarge),
         };
-        if failure.is_upstreams() {
-            count(&self.worker.counters.upstream_errors);
-        }
+        self.record.upstream_failed(&self.worker, failure);
         Unanswered::Failed(failure)
     }
 
@@ -339,10 +367,18 @@ impl<C: ClientStream> Client<C> {
             upstream,
             mut generation,
         } = sent;
+        self.record.answered(answered.status);
         if answered.status == 101 {
             generation.become_stream();
+            self.record.streams(&self.worker, Stream::Tunnel);
             let linger = self.worker.config.timeouts.tunnel_linger;
-            Box::pin(tunnel(&mut self.wire, &mut connection, linger)).await;
+            let Record {
+                bytes_in,
+                bytes_out,
+                ..
+            } = &mut self.record;
+            let carried = (bytes_in, bytes_out);
+            Box::pin(tunnel(&mut self.wire, &mut connection, linger, carried)).await;
             // The connection has gone before the pin goes.
             drop(connection);
             drop(generation);
@@ -350,6 +386,7 @@ impl<C: ClientStream> Client<C> {
         }
         if answered.is_event_stream {
             generation.become_stream();
+            self.record.streams(&self.worker, Stream::Events);
         }
         let is_early = upload.state != Uploaded::Wholly;
         let mut download = answered.flow;
@@ -364,6 +401,13 @@ impl<C: ClientStream> Client<C> {
         };
         let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
         self.patience.end();
+        self.record.bytes_in = upload.flow.passed();
+        self.record.bytes_out = download.passed();
+        match ended {
+            Ok(()) => {}
+            Err(Cut::ByUpstream) => self.record.cut_short(&self.worker),
+            Err(Cut::ByClient) => self.record.client_left(),
+        }
         if ended.is_ok() && answered.upstream_stays && !is_early && connection.input.is_empty() {
             self.worker.pool.put(&generation, upstream, connection);
         } else {

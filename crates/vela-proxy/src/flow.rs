@@ -20,6 +20,7 @@ pub(crate) struct Flow {
     awaits: Awaits,
     /// How much more may come in chunks.
     allowed: u64,
+    passed: u64,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl Flow {
             has_moved: false,
             awaits: Awaits::Source,
             allowed: u64::MAX,
+            passed: 0,
         }
     }
 
@@ -106,6 +108,11 @@ impl Flow {
 
     pub(crate) fn awaits(&self) -> Awaits {
         self.awaits
+    }
+
+    /// How many bytes of the body have been passed on.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// The body need not be passed on. Whether all that was left of it had come already.
@@ -148,6 +155,7 @@ impl Flow {
                 match to.poll_send(cx, &from.input.filled()[..here]) {
                     Poll::Ready(Ok(sent)) => {
                         from.input.consume(sent);
+                        self.passed += sent as u64;
                         if let Source::Length(left) = &mut self.source {
                             *left -= sent as u64;
                         }
@@ -198,6 +206,7 @@ impl Flow {
                         Some(allowed) => allowed,
                         None => return Err(Broken::TooLarge),
                     };
+                    self.passed += length as u64;
                     let data = &input.filled()[..length];
                     if self.to_chunks {
                         append_chunk(data, output);

@@ -87,6 +87,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access_log;
 mod address;
 mod admission;
 mod buffer;
@@ -109,6 +110,9 @@ mod host;
 mod host_pattern;
 mod in_flight;
 mod lines;
+mod log_entry;
+mod log_file;
+mod metrics;
 mod network;
 mod page;
 mod parking;
@@ -117,6 +121,7 @@ mod patience;
 mod pin_count;
 mod pool;
 mod proxy;
+mod record;
 mod refusal;
 mod request_head;
 mod response_head;
@@ -127,6 +132,7 @@ mod router;
 mod serving;
 mod stats;
 mod stop;
+mod tally;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 mod tunnel;
@@ -140,11 +146,13 @@ mod atomic {
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 }
 
+pub use access_log::{AccessLog, AccessLogError, Rotation};
 pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
 pub use error_pages::ErrorPages;
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;
+pub use metrics::Metrics;
 pub use network::{InvalidNetwork, Network};
 pub use path_prefix::{InvalidPath, PathPrefix};
 pub use proxy::Proxy;

@@ -37,6 +37,10 @@ impl<'a> Page<'a> {
         }
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     pub(crate) fn write(&self, with_body: bool, closes: bool, out: &mut Buffer) {
         let status = self.status;
         let reason = reason(status);

@@ -10,13 +10,18 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::wire::Wire;
 
 /// Joins two connections that have switched to another protocol. Carries bytes both ways until one
-/// side has closed and no more comes from the other for `linger`.
-pub(crate) async fn tunnel<A, B>(client: &mut Wire<A>, upstream: &mut Wire<B>, linger: Duration)
-where
+/// side has closed and no more comes from the other for `linger`. Adds up what it carries there and
+/// back.
+pub(crate) async fn tunnel<A, B>(
+    client: &mut Wire<A>,
+    upstream: &mut Wire<B>,
+    linger: Duration,
+    carried: (&mut u64, &mut u64),
+) where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut there, mut back) = (Way::default(), Way::default());
+    let (mut there, mut back) = (Way::new(carried.0), Way::new(carried.1));
     let mut lingering: Option<Pin<Box<Sleep>>> = None;
     let ended = poll_fn(|cx| {
         let gone = [
@@ -43,8 +48,9 @@ where
 }
 
 /// One direction of a tunnel.
-#[derive(Debug, Default)]
-struct Way {
+#[derive(Debug)]
+struct Way<'a> {
+    carried: &'a mut u64,
     has_read_all: bool,
     has_ended: bool,
     has_moved: bool,
@@ -53,7 +59,16 @@ struct Way {
 /// How much may be on its way in one direction.
 const CARRIED: usize = 16 * 1024;
 
-impl Way {
+impl<'a> Way<'a> {
+    fn new(carried: &'a mut u64) -> Way<'a> {
+        Way {
+            carried,
+            has_read_all: false,
+            has_ended: false,
+            has_moved: false,
+        }
+    }
+
     fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.has_moved)
     }
@@ -90,6 +105,7 @@ impl Way {
             if !(from.input.is_empty() && to.output.is_empty()) {
                 let sent = ready!(to.poll_send(cx, from.input.filled()))?;
                 from.input.consume(sent);
+                *self.carried += sent as u64;
                 self.has_moved = true;
                 to.output.release_if_empty();
             } else if self.has_read_all {
@@ -117,7 +133,10 @@ mod tests {
             let (mut a, mut b) = (Wire::new(a), Wire::new(b));
             a.output.append(b"101");
             b.output.append(b"early ");
-            tunnel(&mut a, &mut b, Duration::from_secs(10)).await;
+            let (mut there, mut back) = (0, 0);
+            let carried = (&mut there, &mut back);
+            tunnel(&mut a, &mut b, Duration::from_secs(10), carried).await;
+            assert_eq!((there, back), (3, 30));
         });
         client.write_all(b"all").await.unwrap();
         client.shutdown().await.unwrap();

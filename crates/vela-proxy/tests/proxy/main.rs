@@ -4,9 +4,11 @@
     reason = "what fails here fails the test, and says where"
 )]
 
+mod access_log;
 mod conformance;
 mod descriptors;
 mod http;
+mod metrics;
 mod responses;
 mod routing;
 mod shutdown;

@@ -162,6 +162,15 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
                 shared.gate.acquire().await.unwrap().forget();
                 socket.write_all(b"4\r\nlast\r\n0\r\n\r\n").await?;
             }
+            "/events" => {
+                socket
+                    .write_all(
+                        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n",
+                    )
+                    .await?;
+                shared.gate.acquire().await.unwrap().forget();
+                return Ok(());
+            }
             "/echo" => {
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
                 socket.write_all(head.as_bytes()).await?;
