@@ -2,9 +2,12 @@
 
 mod holder;
 mod listeners;
+mod metrics;
 mod notify;
 mod settings;
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,7 +15,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use vela_deploy::{Engine, OpenError};
-use vela_proxy::{Proxy, ProxyConfig};
+use vela_proxy::{AccessLog, Proxy, ProxyConfig, Rotation};
 
 use crate::args::Serve;
 use crate::context::Context;
@@ -20,11 +23,13 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::log;
 use listeners::Listeners;
+use metrics::MetricsPort;
 use settings::Settings;
 
 /// How long requests in flight may take to end when the daemon stops.
 const FINISH: Duration = Duration::from_secs(10);
-/// How long answers of the control API may take to end after the engine has stopped.
+/// How long answers of the control API may take to end after the engine has stopped, and then the
+/// access log.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
@@ -51,7 +56,12 @@ pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Result<(), Failure> {
     let mut signals = Interrupts::listen()?;
-    let proxy = Proxy::new(ProxyConfig::default());
+    let metrics = MetricsPort::bind(settings.metrics)?;
+    let access_log = access_log(settings.access_log.clone())?;
+    let proxy = Proxy::new(ProxyConfig {
+        access_log: access_log.clone(),
+        ..ProxyConfig::default()
+    });
     let engine = open(&settings, proxy.clone()).await?;
     let control = match vela_control::bind(&settings.socket, settings.group.as_deref()).await {
         Ok(control) => control,
@@ -69,6 +79,9 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
     let serving = proxy
         .serve(sockets)
         .map_err(|error| Failure::because("cannot serve HTTP", &error))?;
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(proxy.clone()));
+    }
     let (stop_control, stopped) = oneshot::channel::<()>();
     let control = tokio::spawn(vela_control::serve(engine.clone(), control, async {
         // Either way it is time to stop.
@@ -109,12 +122,36 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
             Ok(Err(error)) => warn!(%error, "the control API ended unexpectedly"),
             Err(_) => info!("a client of the control API was cut off"),
         }
+        if let Some(log) = access_log {
+            let flushing = tokio::task::spawn_blocking(move || log.flush(LAST_WORDS));
+            if !flushing.await.unwrap_or(false) {
+                warn!("the last lines of the access log are lost");
+            }
+        }
     };
     tokio::select! {
         () = stop => info!("stopped"),
         () = signals.next() => warn!("stopped at once"),
     }
     Ok(())
+}
+
+/// The log of requests, if one is wanted.
+fn access_log(wanted: Option<(PathBuf, Rotation)>) -> Result<Option<Arc<AccessLog>>, Failure> {
+    let Some((path, rotation)) = wanted else {
+        return Ok(None);
+    };
+    match AccessLog::open(path, rotation) {
+        Ok(log) => Ok(Some(Arc::new(log))),
+        Err(error) => {
+            let hint = error.hint();
+            let failure = Failure::of(&error);
+            Err(match hint {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            })
+        }
+    }
 }
 
 /// Two descriptors a request go quickly: uses what the machine allows instead of what shells are given.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
 use vela_manifest::{ServerConfig, ServicesSection};
-use vela_proxy::Proxy;
+use vela_proxy::{Proxy, Rotation};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
 use super::listeners::addresses;
@@ -23,6 +23,10 @@ pub(super) struct Settings {
     pub(super) socket: PathBuf,
     pub(super) group: Option<String>,
     pub(super) addresses: Vec<SocketAddr>,
+    /// Where metrics are served.
+    pub(super) metrics: Option<SocketAddr>,
+    /// Where requests are logged.
+    pub(super) access_log: Option<(PathBuf, Rotation)>,
     /// What the configuration asks for in vain, to be logged.
     pub(super) ignored: Vec<String>,
     isolate: bool,
@@ -78,6 +82,8 @@ impl Settings {
             // Without it, as before `vela setup`, the socket is root's alone.
             group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
             addresses: addresses(&config.proxy.bind, http_port),
+            metrics: None,
+            access_log: None,
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),
             services: config.services,
