@@ -89,7 +89,7 @@ async fn a_request_is_a_line() {
         ("status", 200.into()),
         ("outcome", "complete".into()),
         ("bytes_in", 4.into()),
-        ("bytes_out", 4.into()),
+        ("bytes_out", 3.into()),
         ("upstream", backend.addr.to_string().into()),
         ("user_agent", "agent \"1\"".into()),
         ("referer", "http://b.test/".into()),
