@@ -3,12 +3,12 @@
 # Headers for the SSH library, and what a build needs.
 BUILD_PACKAGES = gcc pkg-config libssl-dev
 # The servers that the tests run for real, and the tools that they build with.
-TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light busybox python3 git \
-	mix:elixir node:nodejs npm:npm
+TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light haproxy pebble openssl \
+	busybox python3 python3-websockets curl wrk hey slowhttptest git mix:elixir node:nodejs npm:npm
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk
 
-.PHONY: demo test lint doc bench bench-proxy bench-services build install-build install-test install-bench
+.PHONY: demo test lint doc fuzz bench bench-proxy bench-services build install-build install-fuzz install-test install-bench
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -21,6 +21,10 @@ build: install-build
 test: install-test
 	cargo test --workspace --no-run
 	cargo test --workspace --no-fail-fast
+
+# Bytes that nobody has thought of, for all that parses some from the network: FUZZ_SECONDS for each target.
+fuzz: install-fuzz
+	./scripts/fuzz
 
 lint:
 	cargo fmt --all --check
@@ -44,6 +48,9 @@ bench-services: install-test
 
 install-build:
 	@./scripts/install $(BUILD_PACKAGES)
+
+install-fuzz:
+	@./scripts/install $(BUILD_PACKAGES) g++
 
 install-test:
 	@./scripts/install $(TEST_PACKAGES)

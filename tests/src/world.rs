@@ -23,6 +23,8 @@ pub struct Options {
     pub isolate: bool,
     /// Lines for the daemon's configuration.
     pub config: String,
+    /// The ports of HTTP and HTTPS, if others know them already. Else HTTPS is not served.
+    pub ports: Option<(u16, u16)>,
     /// The data directory, if not one below the world's own directory.
     pub data_dir: Option<PathBuf>,
 }
@@ -58,11 +60,16 @@ impl World {
         // Users of apps pass through it.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         let data_dir = options.data_dir.unwrap_or_else(|| dir.path().join("data"));
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let port = options.ports.map_or_else(free_port, |(http, _)| http);
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let https = options
+            .ports
+            .map(|(_, https)| format!("https_port = {https}\n"));
         let mut config = format!(
-            "data_dir = {data_dir:?}\nsocket = {:?}\n[proxy]\nbind = \"127.0.0.1\"\nhttp_port = {}\n[apps]\nisolate = {}\n",
+            "data_dir = {data_dir:?}\nsocket = {:?}\n[proxy]\nbind = \"127.0.0.1\"\nhttp_port = {}\n{}[apps]\nisolate = {}\n",
             dir.path().join("vela.sock"),
             addr.port(),
+            https.unwrap_or_default(),
             options.isolate,
         );
         writeln!(config, "{}", options.config).unwrap();

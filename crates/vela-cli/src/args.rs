@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use vela_control::ServerAddress;
-use vela_manifest::AppName;
+use vela_manifest::{AppName, Cidr};
 
 /// Deploy an app to a Linux server you own, with no downtime and no containers.
 #[derive(Debug, Parser)]
@@ -86,6 +86,9 @@ pub(crate) enum Command {
     Stop(App),
     /// Start an app that was stopped
     Start(App),
+    /// Keep an app from its users for a while, or end that
+    #[command(subcommand)]
+    Maintenance(Maintenance),
     /// Remove an app from the server; its data stays unless --purge
     Remove(Remove),
     /// Manage an app's secrets
@@ -188,6 +191,29 @@ pub(crate) struct Rollback {
     /// Run its `pre_start` hook too
     #[arg(long, env = "VELA_HOOKS", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, hide_env = true)]
     pub(crate) hooks: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Maintenance {
+    /// Answer an app's requests 503, until it is ended; the app itself goes on. Again, it changes what is given
+    On {
+        #[command(flatten)]
+        app: App,
+        /// What its users are told
+        #[arg(long, env = "VELA_MESSAGE", value_name = "TEXT", hide_env = true)]
+        message: Option<String>,
+        /// Who is served nonetheless: an address or a range, as in 10.0.0.0/8; may be given again
+        #[arg(
+            long,
+            env = "VELA_ALLOW",
+            value_name = "CIDR",
+            value_delimiter = ',',
+            hide_env = true
+        )]
+        allow: Vec<Cidr>,
+    },
+    /// Let its users in again
+    Off(App),
 }
 
 #[derive(Debug, Args)]
@@ -391,6 +417,30 @@ mod tests {
         ] {
             let cli = Cli::try_parse_from(words.split(' '));
             cli.unwrap_or_else(|error| panic!("{words}: {error}"));
+        }
+    }
+
+    #[test]
+    fn maintenance_takes_ranges_of_addresses_alone() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+        let words =
+            "vela maintenance on shop --message soon --allow 10.0.0.0/8,::1 --allow 1.2.3.4";
+        let Command::Maintenance(Maintenance::On { app, allow, .. }) =
+            parse(words).unwrap().command
+        else {
+            panic!("{words}")
+        };
+        assert_eq!(app.app.unwrap().as_str(), "shop");
+        let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
+        assert_eq!(allow, ["10.0.0.0/8", "::1/128", "1.2.3.4/32"]);
+        assert!(parse("vela maintenance off").is_ok());
+        for words in [
+            "vela maintenance on --allow 10.0.0.1/8",
+            "vela maintenance on --allow office",
+            "vela maintenance off --message soon",
+            "vela maintenance",
+        ] {
+            assert!(parse(words).is_err(), "{words}");
         }
     }
 

@@ -50,6 +50,9 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Restart(args) => block_on(context, commands::restart::restart(context, args))?,
         Command::Start(args) => block_on(context, commands::restart::start(context, args))?,
         Command::Stop(args) => block_on(context, commands::stop::run(context, args))?,
+        Command::Maintenance(args) => {
+            block_on(context, commands::maintenance::run(context, args))?;
+        }
         Command::Remove(args) => block_on(context, commands::remove::run(context, args))?,
         Command::Secret(args) => block_on(context, commands::secret::run(context, args))?,
         Command::Services(args) => block_on(context, commands::services::run(context, args))?,

@@ -160,15 +160,18 @@ impl Provisioner for Kv {
             write_whole(&file, &Uuid::new_v4().simple().to_string()).map_err(at)?;
         }
         let token = fs::read_to_string(&file).map_err(at)?;
-        // `[services.x-kv] prefix = ".."` arrives here; keys that this kind doesn't know it should refuse.
-        let prefix = spec.options.get("prefix").map_or("", String::as_str);
-        let bindings = [
-            ("KV_ADDRESS", format!("127.0.0.1:{port}")),
-            ("KV_PREFIX", prefix.to_owned()),
-            ("KV_TOKEN", token),
-        ];
-        let secret = |(name, value): (&str, String)| (name.to_owned(), value.into());
-        Ok(bindings.map(secret).into())
+        Ok(bindings(spec, &port.to_string(), token))
+    }
+
+    async fn bindings(
+        &self,
+        owner: &OwnerName,
+        spec: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        let token = fs::read_to_string(self.token(owner.as_str())).ok();
+        let port = fs::read_to_string(self.dir.join("port")).ok();
+        let given = token.zip(port);
+        Ok(given.map(|(token, port)| bindings(spec, &port, token)))
     }
 
     async fn resume(&self) -> Result<(), ServiceError> {
@@ -240,6 +243,18 @@ impl Provisioner for Kv {
             owners,
         }])
     }
+}
+
+fn bindings(spec: &ServiceSpec, port: &str, token: String) -> Bindings {
+    // `[services.x-kv] prefix = ".."` arrives here; keys that this kind doesn't know it should refuse.
+    let prefix = spec.options.get("prefix").map_or("", String::as_str);
+    let bindings = [
+        ("KV_ADDRESS", format!("127.0.0.1:{port}")),
+        ("KV_PREFIX", prefix.to_owned()),
+        ("KV_TOKEN", token),
+    ];
+    let secret = |(name, value): (&str, String)| (name.to_owned(), value.into());
+    bindings.map(secret).into()
 }
 
 /// A file that is there whole or not at all, for this user alone.

@@ -14,6 +14,7 @@ use crate::actor::Command;
 use crate::engine::{Engine, Handle};
 use crate::error::EngineError;
 use crate::history::{self, Events, Record};
+use crate::hosts::Place;
 use crate::meta::Meta;
 use crate::operation::{Request, What};
 use crate::shared::Claim;
@@ -113,12 +114,12 @@ impl Engine {
             return Err(EngineError::CannotPark { strategy });
         }
         self.require_secrets(name, &request)?;
-        let hosts: Vec<_> = request.manifest.app.hosts().cloned().collect();
+        let places = Place::all_of(&request.manifest);
         self.inner
             .hosts
-            .claim(name, &hosts)
+            .claim(name, &places)
             .map_err(|taken| EngineError::HostTaken {
-                host: taken.host.to_string(),
+                host: taken.place.to_string(),
                 by: taken.by.to_string(),
             })?;
         tell(handle, |reply| Command::Operate {

@@ -12,6 +12,7 @@ use crate::desired::Removing;
 use crate::error::EngineError;
 use crate::history::Events;
 use crate::journal::Feed;
+use crate::maintenance::Maintenance;
 use crate::operation::{Operation, Request};
 use crate::shared::Claim;
 use crate::step_error::StepError;
@@ -27,6 +28,12 @@ pub(crate) enum Command {
     },
     Stop {
         claim: Claim,
+        who: Who,
+        reply: Reply<()>,
+    },
+    Maintain {
+        claim: Claim,
+        maintenance: Option<Maintenance>,
         who: Who,
         reply: Reply<()>,
     },
@@ -101,7 +108,9 @@ pub(crate) async fn run(
             commands.recv().await
         };
         let Some(command) = command else { return };
-        if app.keeper.is_none() && !matches!(command, Command::Shutdown { .. }) {
+        if app.keeper.is_none()
+            && !matches!(command, Command::Shutdown { .. } | Command::Maintain { .. })
+        {
             // What runs of an app that could not be restored is in nobody's care: nothing is put beside it.
             app.sweep(None).await;
             unrestored = false;
@@ -124,6 +133,26 @@ pub(crate) async fn run(
                 let stopped = app.stop(&who).await;
                 drop(claim);
                 answer(reply, stopped);
+            }
+            Command::Maintain {
+                claim,
+                maintenance,
+                who,
+                reply,
+            } => {
+                if unrestored {
+                    // What is wanted of it besides is not known: it must not be overwritten.
+                    let alive = app.own_instances().await;
+                    if let Err(error) = recover(&mut app, &common, alive, None).await {
+                        drop(claim);
+                        answer(reply, Err(app.cannot(error)));
+                        continue;
+                    }
+                    unrestored = false;
+                }
+                let maintained = app.maintain(maintenance, &who).await;
+                drop(claim);
+                answer(reply, maintained);
             }
             Command::Remove {
                 claim,

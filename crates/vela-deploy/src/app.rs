@@ -1,9 +1,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use vela_manifest::{AppName, Manifest};
 use vela_protocol::{Serving, Who};
-use vela_proxy::{DrainLimits, Replaced};
+use vela_proxy::{DrainLimits, Replaced, RouteError};
 use vela_release::{Owner as FileOwner, ReleaseId, ReleaseStore, Releases, retain};
 use vela_supervisor::Instance;
 use vela_supervisor::users::User;
@@ -12,11 +12,12 @@ use crate::desired::Desired;
 use crate::dirs::AppDirs;
 use crate::durable;
 use crate::error::{EngineError, StateError};
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, Place};
 use crate::keeper::{Begin, Keeper};
 use crate::launch::{Launch, Running, StopPermit};
 use crate::meta::Meta;
 use crate::owner::Owner;
+use crate::routing::{self, AppRoute};
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::stack::Stack;
@@ -30,6 +31,8 @@ pub(crate) struct App {
     pub(crate) stack: Arc<Stack>,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) shared: Arc<Shared>,
+    /// Where the app is in the router's table.
+    pub(crate) route: Arc<AppRoute>,
     pub(crate) desired: Desired,
     /// What runs, or should: nothing while the app is stopped.
     pub(crate) keeper: Option<Keeper>,
@@ -44,6 +47,7 @@ impl App {
     ) -> App {
         let dirs = stack.dirs.app(&name);
         App {
+            route: Arc::new(AppRoute::new(&name, Arc::clone(&stack.router))),
             name,
             dirs,
             stack,
@@ -139,6 +143,8 @@ impl App {
             secrets: self.secrets().read(secrets_version)?,
             services: tokio::sync::OnceCell::new(),
             user,
+            route: Arc::clone(&self.route),
+            error_pages: OnceLock::new(),
         }))
     }
 
@@ -284,8 +290,7 @@ impl App {
     pub(crate) async fn release_hosts(&self) {
         match self.current_manifest().await {
             Ok(Some((_, manifest))) => {
-                let hosts: Vec<_> = manifest.app.hosts().cloned().collect();
-                self.hosts.keep_only(&self.name, &hosts);
+                self.hosts.keep_only(&self.name, &Place::all_of(&manifest));
             }
             Ok(None) => self.hosts.keep_only(&self.name, &[]),
             Err(error) => {
@@ -316,17 +321,29 @@ impl App {
         Ok(())
     }
 
+    /// Points the hosts of a stopped app at nothing: they stay the app's, and answer 503.
+    pub(crate) async fn serve_nothing(
+        &self,
+        release: ReleaseId,
+        manifest: &Manifest,
+    ) -> Result<Option<Replaced>, RouteError> {
+        let releases = match self.store(None) {
+            Ok(store) => store.list().await.unwrap_or_default(),
+            Err(_) => Releases::default(),
+        };
+        let pages = releases
+            .get(release)
+            .and_then(|release| routing::error_pages_if_any(&self.name, &release.path, manifest));
+        let spec = routing::spec(&self.name, manifest, pages);
+        self.route.apply(spec, Vec::new()).await
+    }
+
     /// Unroutes, drains and stops what runs. The hosts stay the app's: they answer 503.
     pub(crate) async fn halt(&mut self) -> Result<Option<Arc<Launch>>, EngineError> {
         let Some(old) = self.take_old().await else {
             return Ok(None);
         };
-        let replaced = self
-            .stack
-            .router
-            .apply(old.launch.route([]))
-            .await
-            .map_err(EngineError::Route)?;
+        let replaced = old.launch.serve(&[]).await.map_err(EngineError::Route)?;
         old.stop(replaced)
             .await
             .map_err(|error| self.cannot(error))?;
@@ -348,9 +365,9 @@ impl Old {
         self.launch.stop(&self.running, permit).await.map(drop)
     }
 
-    /// As long as the old release's own manifest allows, for requests and streams alike.
+    /// As long as the old release's own manifest allows.
     pub(crate) fn patience(&self) -> DrainLimits {
-        self.launch.manifest.deploy.drain.into()
+        routing::patience(&self.launch.manifest)
     }
 
     /// Waits for the requests of the old instances. With nothing replaced there was no route to them: they had died,

@@ -1,6 +1,6 @@
 //! What builds print is kept in `logs/builds/<release>.log`, with the release and for the last ones that failed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use futures::stream::BoxStream;
 use vela_protocol::LogLine;
@@ -10,6 +10,7 @@ use vela_supervisor::LogSpec;
 use crate::dirs::AppDirs;
 use crate::engine::Engine;
 use crate::error::{EngineError, StateError};
+use crate::kept_logs::{self, all};
 use crate::service_views::lines_of;
 
 impl Engine {
@@ -56,50 +57,26 @@ pub(crate) fn find(
     release: Option<ReleaseId>,
 ) -> Result<Option<PathBuf>, StateError> {
     let logs = all(&dirs.build_logs())?;
-    let mut found = logs.into_iter().map(|(id, _)| id);
     let id = match release {
-        Some(release) => found.find(|id| *id == release),
-        None => found.max(),
+        Some(release) => Some(release).filter(|release| logs.contains_key(release)),
+        None => logs.into_keys().next_back(),
     };
     Ok(id.map(|id| path_of(dirs, id)))
 }
 
 /// Removes the logs of builds whose releases are not among the `kept`, but for the newest of them.
 pub(crate) fn prune(dirs: &AppDirs, kept: &[ReleaseId]) -> Result<(), StateError> {
-    let mut logs = all(&dirs.build_logs())?;
-    logs.retain(|(release, _)| !kept.contains(release));
-    let mut others: Vec<_> = logs.iter().map(|(release, _)| *release).collect();
-    others.sort();
-    others.dedup();
-    let newest = others.split_off(others.len().saturating_sub(OTHERS));
-    for (release, path) in logs {
-        if !newest.contains(&release) {
-            std::fs::remove_file(&path).map_err(StateError::at(&path))?;
+    let mut others = 0;
+    kept_logs::retain(&dirs.build_logs(), |release| {
+        kept.contains(&release) || {
+            others += 1;
+            others <= OTHERS
         }
-    }
-    Ok(())
+    })
 }
 
 fn path_of(dirs: &AppDirs, release: ReleaseId) -> PathBuf {
     dirs.build_logs().join(format!("{release}.log"))
-}
-
-/// Each log with its release; rotated ones are logs of their own.
-fn all(dir: &Path) -> Result<Vec<(ReleaseId, PathBuf)>, StateError> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(StateError::at(dir))?,
-    };
-    let mut logs = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(StateError::at(dir))?;
-        let name = entry.file_name();
-        let release = name
-            .to_str()
-            .and_then(|name| name.split('.').next()?.parse().ok());
-        logs.extend(release.map(|release| (release, entry.path())));
-    }
-    Ok(logs)
 }
 
 #[cfg(test)]
@@ -128,17 +105,10 @@ mod tests {
         );
 
         prune(&dirs, &[id(2), id(15)]).unwrap();
-        let mut left: Vec<_> = all(&dirs.build_logs())
-            .unwrap()
-            .into_iter()
-            .map(|(id, _)| id)
-            .collect();
-        left.sort();
-        let expected = [2]
-            .into_iter()
-            .chain(9..20)
-            .flat_map(|second| [id(second); 2]);
-        assert_eq!(left, expected.collect::<Vec<_>>());
+        let left = all(&dirs.build_logs()).unwrap();
+        let kept = [2].into_iter().chain(9..20).map(id);
+        assert!(left.keys().copied().eq(kept), "{left:?}");
+        assert!(left.values().all(|logs| logs.len() == 2), "{left:?}");
         assert_eq!(find(&dirs, Some(id(3))).unwrap(), None);
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::error::StateError;
+use crate::maintenance::Maintenance;
 
 /// What the user wants of an app apart from its release: written before it is acted upon, so that a stopped app
 /// stays stopped after a reboot.
@@ -18,6 +19,8 @@ pub(crate) struct Desired {
     pub(crate) operation: Option<String>,
     /// Whether a removal began: the next start finishes it.
     pub(crate) removing: Option<Removing>,
+    /// Whether the app is kept from its users.
+    pub(crate) maintenance: Option<Maintenance>,
 }
 
 /// How much of an app a removal takes away.
@@ -37,6 +40,7 @@ impl Default for Desired {
             secrets: 0,
             operation: None,
             removing: None,
+            maintenance: None,
         }
     }
 }

@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::stream::BoxStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 use vela_manifest::AppName;
 use vela_protocol::{
-    AppStatus, DeployRequest, HistoryEntry, LogLine, Operation as Kind, ReleaseSummary, Report,
+    AppStatus, DeployRequest, HistoryEntry, LogLine, Operation as Kind, ReleaseSummary,
     RestartRequest, RollbackRequest, RouterStats, SecretChange, SecretNames, StartRequest, Who,
 };
 
@@ -22,7 +22,6 @@ use crate::history::{self, Events};
 use crate::hosts::Hosts;
 use crate::meta::Meta;
 use crate::operation::What;
-use crate::service_runner::running_servers;
 use crate::service_views::lines_of;
 use crate::shared::{Claim, NotCancelled, Shared};
 use crate::stack::Stack;
@@ -339,56 +338,6 @@ impl Engine {
         self.secrets(&name).change(&change)
     }
 
-    /// Ends the engine's work. Operations that can still be undone are; others are finished. The instances go on
-    /// under their shims, and the servers of services too, unless `stop_apps` is set.
-    pub async fn shutdown(&self, stop_apps: bool) {
-        self.inner.stopping.store(true, Ordering::SeqCst);
-        let handles: Vec<_> = self.apps_locked().values().cloned().collect();
-        let by = Who {
-            uid: None,
-            user: "vela".to_owned(),
-            client: Some("the daemon was stopped".to_owned()),
-        };
-        let ends = handles.iter().map(|handle| {
-            let by = by.clone();
-            async move {
-                if let Err(why) = handle.shared.cancel(None, by) {
-                    tracing::debug!(?why, "nothing to cancel");
-                }
-                let (reply, ended) = oneshot::channel();
-                let command = Command::Shutdown {
-                    stop_instances: stop_apps,
-                    reply,
-                };
-                if handle.commands.send(command).await.is_err() || ended.await.is_err() {
-                    tracing::error!("an app's actor had ended by itself");
-                }
-            }
-        });
-        futures::future::join_all(ends).await;
-        if stop_apps {
-            self.stop_services().await;
-        }
-    }
-
-    /// Ends the servers of services: no app runs that would miss them.
-    async fn stop_services(&self) {
-        let resuming = std::mem::take(&mut *self.resuming());
-        resuming.iter().for_each(AbortHandle::abort);
-        let stack = &self.inner.stack;
-        let servers = running_servers(&*stack.supervisor).await;
-        let servers = servers.unwrap_or_else(|error| {
-            tracing::error!(%error, "could not list the servers");
-            Default::default()
-        });
-        let stops = servers.iter().map(|server| async move {
-            if let Err(error) = stack.runner.stop(server).await {
-                tracing::error!(%server, error = %Report::of(&error), "could not stop a server");
-            }
-        });
-        futures::future::join_all(stops).await;
-    }
-
     pub(crate) fn resuming(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
         let resuming = &self.inner.resuming;
         resuming.lock().unwrap_or_else(PoisonError::into_inner)
@@ -399,7 +348,7 @@ impl Engine {
     }
 
     /// Takes the app for what can't be cancelled.
-    fn hold(
+    pub(crate) fn hold(
         &self,
         name: &AppName,
         handle: &Handle,

@@ -8,6 +8,7 @@ use vela_protocol::{ApiError, ErrorCode, InProgress, Report};
 use vela_services::ServiceError;
 
 use crate::env::place;
+use crate::maintenance::InvalidMaintenance;
 
 /// A file of the daemon's state that could not be read or written.
 #[derive(Debug, Error)]
@@ -153,10 +154,13 @@ pub enum EngineError {
         /// The name.
         name: String,
     },
+    /// An app can't be maintained as it was asked for.
+    #[error("the maintenance can't be as it is asked for")]
+    Maintenance(#[source] InvalidMaintenance),
     /// Another app has the host name.
     #[error("the domain {host} belongs to the app `{by}`")]
     HostTaken {
-        /// The host name.
+        /// The host name, with the path if that is not all of it.
         host: String,
         /// The app that has it.
         by: String,
@@ -281,6 +285,14 @@ pub enum EngineError {
         #[source]
         source: Box<ServiceError>,
     },
+    /// The app has nothing of a service that its release asks for: its removal has begun, or its record is lost.
+    #[error("`{app}` has nothing of the service `{kind}` now")]
+    NotProvisioned {
+        /// The kind of service.
+        kind: String,
+        /// The app.
+        app: String,
+    },
     /// No server of a service has that name or kind.
     #[error("there is no service `{server}`")]
     NoSuchService {
@@ -320,6 +332,7 @@ impl EngineError {
             | EngineError::Digest { .. }
             | EngineError::UnsetSecret { .. }
             | EngineError::SecretName { .. }
+            | EngineError::Maintenance(_)
             | EngineError::CannotPark { .. } => ErrorCode::Invalid,
             EngineError::NoSuchApp { .. }
             | EngineError::NoSuchSecret { .. }
@@ -334,6 +347,7 @@ impl EngineError {
             | EngineError::NoPreviousRelease { .. }
             | EngineError::AlreadyCurrent { .. }
             | EngineError::SeveralServers { .. }
+            | EngineError::NotProvisioned { .. }
             | EngineError::NoRelease { .. } => ErrorCode::Conflict,
             EngineError::Busy { .. } => ErrorCode::Busy,
             EngineError::UploadQuota { .. } => ErrorCode::TooLarge,
@@ -365,7 +379,7 @@ impl EngineError {
                 "a name has letters, digits and `_`, starts with no digit, and is not PORT or VELA_*".to_owned()
             }
             EngineError::HostTaken { by, .. } => {
-                format!("choose another domain, or remove that app with `vela remove {by}`")
+                format!("choose another domain or `path`, or remove that app with `vela remove {by}`")
             }
             EngineError::Busy { app, .. } => {
                 format!("wait for it, or stop it with `vela cancel {app}`")
@@ -379,6 +393,9 @@ impl EngineError {
             EngineError::AlreadyCurrent { app, .. } => {
                 format!("`vela restart {app}` starts it anew")
             }
+            EngineError::NotProvisioned { app, .. } => {
+                format!("unless it is being removed, `vela restart {app}` provisions it again")
+            }
             EngineError::NoRelease { .. } => "deploy it first with `vela deploy`".to_owned(),
             EngineError::TooLateToCancel { app } => {
                 format!("`vela rollback {app}` goes back to the release before")
@@ -388,6 +405,7 @@ impl EngineError {
                 "make room on the file system of the server's data directory".to_owned()
             }
             EngineError::Service { source, .. } => return source.hint(),
+            EngineError::Maintenance(source) => return source.hint(),
             EngineError::NoSuchService { .. } => "`vela services list` lists them".to_owned(),
             EngineError::SeveralServers { .. } => "name one of them".to_owned(),
             _ => return None,

@@ -1,13 +1,12 @@
 //! What hooks print is kept in `logs/hooks/<operation>.<hook>.log`: all of it, while the history has the beginning.
 
-use std::path::{Path, PathBuf};
-
 use vela_protocol::Hook;
 use vela_release::ReleaseId;
 use vela_supervisor::LogSpec;
 
 use crate::dirs::AppDirs;
 use crate::error::StateError;
+use crate::kept_logs;
 
 /// A log that reached this size is rotated once: of a hook that prints more than twice as much, the end is kept.
 const LOG_BYTES: u64 = 8 << 20;
@@ -27,38 +26,11 @@ pub(crate) fn spec(dirs: &AppDirs, operation: &str, hook: Hook) -> LogSpec {
 /// Removes the logs of operations that are older than the oldest release there still is, and of all but the newest
 /// operations.
 pub(crate) fn prune(dirs: &AppDirs, oldest: Option<ReleaseId>) -> Result<(), StateError> {
-    let dir = dirs.hook_logs();
-    let mut logs = all(&dir)?;
-    logs.sort_by_key(|(operation, _)| std::cmp::Reverse(*operation));
-    let mut operations: Vec<_> = logs.iter().map(|(operation, _)| *operation).collect();
-    operations.dedup();
-    let newest = operations.get(..OPERATIONS).unwrap_or(&operations);
-    for (operation, path) in logs {
-        let is_kept =
-            newest.contains(&operation) && oldest.is_none_or(|oldest| operation >= oldest);
-        if !is_kept {
-            std::fs::remove_file(&path).map_err(StateError::at(&path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Each log with its operation; rotated ones are logs of their own.
-fn all(dir: &Path) -> Result<Vec<(ReleaseId, PathBuf)>, StateError> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(StateError::at(dir))?,
-    };
-    let mut logs = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(StateError::at(dir))?;
-        let name = entry.file_name();
-        let operation = name
-            .to_str()
-            .and_then(|name| name.split('.').next()?.parse().ok());
-        logs.extend(operation.map(|operation| (operation, entry.path())));
-    }
-    Ok(logs)
+    let mut operations = 0;
+    kept_logs::retain(&dirs.hook_logs(), |operation| {
+        operations += 1;
+        operations <= OPERATIONS && oldest.is_none_or(|oldest| operation >= oldest)
+    })
 }
 
 #[cfg(test)]
@@ -73,10 +45,11 @@ mod tests {
         prune(&dirs, None).unwrap();
         std::fs::create_dir_all(dirs.hook_logs()).unwrap();
         let names = || {
-            let mut names: Vec<_> = all(&dirs.hook_logs())
+            let mut names: Vec<_> = kept_logs::all(&dirs.hook_logs())
                 .unwrap()
-                .into_iter()
-                .map(|(_, path)| path.file_name().unwrap().to_str().unwrap().to_owned())
+                .into_values()
+                .flatten()
+                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
                 .collect();
             names.sort();
             names

@@ -5,7 +5,7 @@ use futures::stream::BoxStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vela_protocol::Event;
-use vela_proxy::{DrainLimits, ParkLimits, Replaced, RouteError};
+use vela_proxy::{DrainLimits, Replaced, RouteError};
 use vela_supervisor::{Backoff, Exit, InstanceEvent, InstanceId};
 
 use crate::launch::{Launch, Running, StopPermit, next_exit};
@@ -176,13 +176,7 @@ impl Keep {
         }
         self.running.push(running);
         self.healthy_since = Some(Instant::now());
-        match self
-            .launch
-            .stack
-            .router
-            .apply(self.launch.route(&self.running))
-            .await
-        {
+        match self.launch.serve(&self.running).await {
             Ok(replaced) => self.close(replaced).await,
             Err(error) => {
                 tracing::error!(app = %self.launch.app, %error, "could not route to the instance")
@@ -227,11 +221,8 @@ impl Keep {
             .as_ref()
             .filter(|_| self.running.is_empty() && delay < WORTH_PARKING);
         let unrouted: Result<Option<Replaced>, RouteError> = match park {
-            Some(park) => {
-                park.park(self.launch.route([]), ParkLimits::default())
-                    .await
-            }
-            None => stack.router.apply(self.launch.route(&self.running)).await,
+            Some(park) => self.launch.park(&**park).await,
+            None => self.launch.serve(&self.running).await,
         };
         match unrouted {
             Ok(replaced) => self.close(replaced).await,

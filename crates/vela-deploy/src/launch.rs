@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vela_health::{Target, Unhealthy};
 use vela_manifest::{AppName, Manifest, Template};
 use vela_protocol::{Attempt, Event};
-use vela_proxy::{Drained, RouteSpec, Upstream};
+use vela_proxy::{Drained, ErrorPages, Park, Replaced, RouteError, RouteSpec, Upstream};
 use vela_release::Release;
 use vela_supervisor::users::User;
 use vela_supervisor::{
@@ -26,7 +26,7 @@ use crate::beam;
 use crate::dirs::AppDirs;
 use crate::env::{EnvSources, UnsetSecret, render, resolve_env};
 use crate::owner::Owner;
-use crate::routing;
+use crate::routing::{self, AppRoute};
 use crate::services;
 use crate::stack::Stack;
 use crate::step_error::StepError;
@@ -53,6 +53,10 @@ pub(crate) struct Launch {
     /// What the app's services gave, once they were asked.
     pub(crate) services: OnceCell<BTreeMap<String, SecretString>>,
     pub(crate) user: Option<User>,
+    /// Where the app is in the router's table.
+    pub(crate) route: Arc<AppRoute>,
+    /// The release's own pages, once they were read.
+    pub(crate) error_pages: OnceLock<Option<Arc<ErrorPages>>>,
 }
 
 /// A started instance and the port that is reserved for it.
@@ -309,13 +313,32 @@ impl Launch {
         Ok(stopped)
     }
 
-    /// The route of the app with these instances behind it.
-    pub(crate) fn route<'a>(&self, running: impl IntoIterator<Item = &'a Running>) -> RouteSpec {
-        let upstreams = running
-            .into_iter()
-            .map(|one| Upstream::new(one.address()).tagged(one.instance.id.as_str()))
-            .collect();
-        routing::route(&self.app, &self.manifest, upstreams)
+    /// Points the app's route at these instances.
+    pub(crate) async fn serve(&self, running: &[Running]) -> Result<Option<Replaced>, RouteError> {
+        let upstream =
+            |one: &Running| Upstream::new(one.address()).tagged(one.instance.id.as_str());
+        let upstreams = running.iter().map(upstream).collect();
+        self.route.apply(self.spec(), upstreams).await
+    }
+
+    /// Holds the app's requests until it is served again.
+    pub(crate) async fn park(&self, park: &dyn Park) -> Result<Option<Replaced>, RouteError> {
+        self.route.park(park, self.spec()).await
+    }
+
+    /// Reads what the route needs of the release, while it can still be refused.
+    pub(crate) fn read_error_pages(&self) -> Result<(), StepError> {
+        if self.error_pages.get().is_none() {
+            let pages = routing::error_pages(&self.release.path, &self.manifest)?;
+            self.error_pages.get_or_init(|| pages);
+        }
+        Ok(())
+    }
+
+    fn spec(&self) -> RouteSpec {
+        let read = || routing::error_pages_if_any(&self.app, &self.release.path, &self.manifest);
+        let pages = self.error_pages.get_or_init(read).clone();
+        routing::spec(&self.app, &self.manifest, pages)
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {

@@ -14,6 +14,7 @@ use crate::app::{App, Old};
 use crate::build::Built;
 use crate::failpoint::Moment;
 use crate::history::Events;
+use crate::hosts::Place;
 use crate::journal::{Durability, Journal, record};
 use crate::launch::{Launch, Running, StopPermit};
 use crate::plan::plan;
@@ -207,8 +208,8 @@ impl<'a> Operation<'a> {
         }
         let terminal = match failure {
             None => {
-                let hosts: Vec<_> = self.request.manifest.app.hosts().cloned().collect();
-                self.app.hosts.keep_only(&self.app.name, &hosts);
+                let places = Place::all_of(&self.request.manifest);
+                self.app.hosts.keep_only(&self.app.name, &places);
                 Event::Succeeded {
                     release: self.release.to_string(),
                     ms: self.ms(),

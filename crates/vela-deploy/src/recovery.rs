@@ -5,25 +5,21 @@ use tokio::sync::mpsc::unbounded_channel;
 use uuid::Uuid;
 use vela_manifest::Manifest;
 use vela_protocol::{Event, Hook, Operation as Kind, Outcome, Report, Step};
-use vela_proxy::ParkLimits;
 use vela_release::ReleaseId;
-use vela_supervisor::{Instance, Stop};
+use vela_supervisor::Instance;
 
 use crate::app::App;
-use crate::build_logs;
 use crate::desired::{Desired, Removing};
-use crate::durable;
 use crate::error::StateError;
 use crate::history::{self, Record};
 use crate::hook::HookRun;
-use crate::hook_logs;
+use crate::hosts::Place;
 use crate::journal::{Durability, Feed, Journal, record, recording};
 use crate::keeper::Begin;
-use crate::launch::{self, Launch, Running, StopPermit};
+use crate::launch::{Launch, Running};
 use crate::meta::Meta;
 use crate::operation::millis;
 use crate::owner::Owner;
-use crate::routing;
 use crate::step_error::StepError;
 
 /// What a restarted daemon found of an app, and has still to do once the app's route is in the table.
@@ -73,6 +69,8 @@ impl App {
         alive: Vec<Instance>,
     ) -> Result<Option<Recovery>, StepError> {
         self.desired = Desired::read(&self.dirs.desired())?;
+        // Before there is a route: no request must come through meanwhile.
+        self.apply_maintenance().await.map_err(StepError::Route)?;
         if let Err(error) = self.sweep_tmp(&alive) {
             tracing::warn!(app = %self.name, %error, "could not remove temporary files");
         }
@@ -116,14 +114,13 @@ impl App {
                 ..Recovery::default()
             }));
         };
-        let hosts: Vec<_> = manifest.app.hosts().cloned().collect();
-        if let Err(taken) = self.hosts.claim(&self.name, &hosts) {
-            tracing::error!(app = %self.name, host = %taken.host, by = %taken.by, "another app has a host of this one");
+        let places = Place::all_of(&manifest);
+        if let Err(taken) = self.hosts.claim(&self.name, &places) {
+            tracing::error!(app = %self.name, host = %taken.place, by = %taken.by, "another app has a host of this one");
         }
         if !self.desired.running {
             // The hosts stay the app's: they answer 503, as they did before.
-            let spec = routing::route(&self.name, &manifest, Vec::new());
-            let applied = self.stack.router.apply(spec).await;
+            let applied = self.serve_nothing(release, &manifest).await;
             applied.map(drop_replaced).map_err(StepError::Route)?;
             self.shared
                 .set_stopped(Some(release), Some(manifest), false);
@@ -233,7 +230,7 @@ impl App {
     }
 
     /// Whether an instance that outlived the last daemon is one of those that should serve.
-    fn is_wanted(&self, instance: &Instance, current: ReleaseId) -> bool {
+    pub(crate) fn is_wanted(&self, instance: &Instance, current: ReleaseId) -> bool {
         match Owner::of(instance) {
             Some(Owner::Release {
                 release, operation, ..
@@ -264,99 +261,14 @@ impl App {
             adopted.push(Running { instance, lease });
         }
         match &self.stack.park {
-            Some(park) => park.park(launch.route([]), ParkLimits::default()).await,
-            None => self.stack.router.apply(launch.route(&adopted)).await,
+            Some(park) => launch.park(&**park).await,
+            None => launch.serve(&adopted).await,
         }
         .map(drop_replaced)
         .map_err(StepError::Route)?;
         self.shared
             .set_instances(&launch, &adopted, crate::shared::Health::Starting);
         Ok(Restore { launch, adopted })
-    }
-
-    /// Ends what an operation failed to end: every process of the app but those that should serve `current`.
-    pub(crate) async fn sweep(&self, current: Option<ReleaseId>) {
-        let is_wanted =
-            |one: &Instance| current.is_some_and(|current| self.is_wanted(one, current));
-        let mut leftover = self.own_instances().await;
-        leftover.retain(|one| !is_wanted(one));
-        self.stop_leftover(&leftover).await;
-        if let Err(error) = self.prune_logs().await {
-            tracing::warn!(app = %self.name, error = %error.report(), "could not remove the logs of old hooks and builds");
-        }
-    }
-
-    async fn prune_logs(&self) -> Result<(), StepError> {
-        let releases = self.store(None)?.list().await.map_err(StepError::Store)?;
-        let kept: Vec<_> = releases.all.iter().map(|release| release.id).collect();
-        build_logs::prune(&self.dirs, &kept)?;
-        Ok(hook_logs::prune(&self.dirs, kept.into_iter().min())?)
-    }
-
-    /// Removes the temporary files of what the last daemon did not see the end of; `alive` are all that may need theirs.
-    fn sweep_tmp(&self, alive: &[Instance]) -> Result<(), StateError> {
-        let tmp = self.dirs.tmp();
-        let entries = match std::fs::read_dir(&tmp) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(StateError::at(&tmp))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(StateError::at(&tmp))?;
-            let path = entry.path();
-            let is_dir = entry.file_type().map_err(StateError::at(&path))?.is_dir();
-            let is_needed = alive.iter().any(|one| entry.file_name() == one.id.as_str());
-            if is_dir && !is_needed {
-                durable::remove_tree(&path).map_err(StateError::at(&path))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the logs of tasks that the last daemon did not see the end of: the tasks are gone by now.
-    fn sweep_task_logs(&self) -> Result<(), StateError> {
-        let logs = self.dirs.logs();
-        let entries = match std::fs::read_dir(&logs) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(StateError::at(&logs))?,
-        };
-        for entry in entries {
-            let path = entry.map_err(StateError::at(&logs))?.path();
-            if path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-            {
-                std::fs::remove_file(&path).map_err(StateError::at(&path))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends processes that nothing routes to: the proxy that did ended with the last daemon.
-    async fn stop_leftover(&self, leftover: &[Instance]) {
-        let stops = leftover.iter().map(|instance| async move {
-            tracing::info!(app = %self.name, instance = %instance.id, "stopping a leftover");
-            let (how, id) = (self.how_to_stop(instance), instance.id.clone());
-            if let Err(error) = launch::stop(&*self.stack.supervisor, [id], how, StopPermit::Recovered).await {
-                tracing::error!(app = %self.name, error = %error.report(), "could not stop a leftover");
-            }
-            self.dirs.forget_tmp_of(&instance.id);
-        });
-        futures::future::join_all(stops).await;
-    }
-
-    /// A task is killed; an instance is stopped as its own manifest says.
-    fn how_to_stop(&self, instance: &Instance) -> Stop {
-        let Some(Owner::Release { release, .. }) = Owner::of(instance) else {
-            return Stop::now();
-        };
-        let manifest = release
-            .parse()
-            .ok()
-            .and_then(|release| Meta::read_manifest(&self.dirs, release).ok());
-        manifest
-            .as_ref()
-            .map(launch::how_to_stop)
-            .unwrap_or_default()
     }
 
     /// Finishes an operation that had committed, or undoes one that had not, and records its end.

@@ -25,14 +25,7 @@ impl App {
             ..self.desired.clone()
         })?;
         self.halt().await?;
-        let id = self.name.as_str().into();
-        if let Some(replaced) = self
-            .stack
-            .router
-            .remove(&id)
-            .await
-            .map_err(EngineError::Route)?
-        {
+        if let Some(replaced) = self.route.remove().await.map_err(EngineError::Route)? {
             // The instances are stopped: what is replaced is the route without upstreams.
             self.stack
                 .router
@@ -65,6 +58,10 @@ impl App {
             .await
             .map_err(|error| StateError::damaged(self.dirs.root(), error))??;
         self.desired = Desired::default();
+        // The app that may come next under this name is another one. There is no route that could fail to be changed.
+        if let Err(error) = self.apply_maintenance().await {
+            tracing::warn!(app = %self.name, %error, "could not end the maintenance of a removed app");
+        }
         self.shared.set_exists(false);
         Ok(())
     }

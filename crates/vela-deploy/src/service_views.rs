@@ -74,11 +74,11 @@ impl Engine {
         lines_of(path, lines, follow)
     }
 
-    /// The variables that the services give to an app, as its current release asks for them: passwords among them.
-    /// What does not run is started.
+    /// The variables that the services have given to an app, as its current release asks for them: passwords among
+    /// them. Changes nothing, and does not wait for an operation.
     ///
     /// # Errors
-    /// When the app is unknown or has no release, or a service can't be had.
+    /// When the app is unknown or has no release, or it has nothing of a service, as while it is removed.
     pub async fn credentials(&self, app: &str) -> Result<ServiceCredentials, EngineError> {
         let (name, handle) = self.existing(app)?;
         let current = list_releases(&handle).await?.current;
@@ -111,16 +111,20 @@ impl Engine {
             secret: unset.secret,
             app: name.to_string(),
         })?;
-        let ensured = services::ensure(&self.inner.stack, &name, asked).await;
-        let ensured = ensured.map_err(|error| error.of_services(&name))?;
-        let exposed = ensured.into_iter().map(|(kind, bindings)| {
+        let given = services::given(&self.inner.stack, &name, asked).await;
+        let given = given.map_err(|error| error.of_services(&name))?;
+        let exposed = given.into_iter().map(|(kind, bindings)| {
+            let Some(bindings) = bindings else {
+                let app = name.to_string();
+                return Err(EngineError::NotProvisioned { kind, app });
+            };
             let exposed = bindings
                 .iter()
                 .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()));
-            (kind, exposed.collect())
+            Ok((kind, exposed.collect()))
         });
         Ok(ServiceCredentials {
-            kinds: exposed.collect(),
+            kinds: exposed.collect::<Result<_, _>>()?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::{join_all, try_join_all};
 use vela_manifest::{AppName, JetStream, Nats, Postgres, Services, Template};
-use vela_services::{Bindings, OwnerName, ServiceSpec};
+use vela_services::{Bindings, OwnerName, Provisioner, ServiceSpec};
 
 use crate::env::UnsetSecret;
 use crate::launch::Launch;
@@ -57,22 +57,15 @@ pub(crate) async fn provision(launch: &Launch) -> Result<Bindings, StepError> {
 /// Makes sure that the services exist, all at a time; gives the variables of each kind.
 ///
 /// The first that can't be had ends the wait for the others: what they had begun, the next call completes.
-pub(crate) async fn ensure(
+async fn ensure(
     stack: &Stack,
     app: &AppName,
     asked: Vec<Asked>,
 ) -> Result<BTreeMap<String, Bindings>, StepError> {
     let owner = owner(app);
-    let mut all = Vec::new();
-    for (kind, spec) in asked {
-        let provisioner = stack.provisioners.iter().find(|one| one.kind() == kind);
-        match provisioner {
-            Some(provisioner) => all.push((kind, spec, provisioner)),
-            // Before any of the others has begun.
-            None => return Err(StepError::NoProvisioner { kind }),
-        }
-    }
-    let ensured = all.into_iter().map(|(kind, spec, provisioner)| {
+    // All of them before any has begun.
+    let found: Result<Vec<_>, _> = asked.into_iter().map(|one| found(stack, one)).collect();
+    let ensured = found?.into_iter().map(|(kind, spec, provisioner)| {
         let owner = &owner;
         async move {
             match provisioner.ensure(owner, &spec).await {
@@ -85,6 +78,42 @@ pub(crate) async fn ensure(
         }
     });
     Ok(try_join_all(ensured).await?.into_iter().collect())
+}
+
+/// The variables that the app has of each kind that is asked for, or nothing. To look is all it does: beside a
+/// removal, or a deploy that changes what a service gives, `ensure` would take that back.
+pub(crate) async fn given(
+    stack: &Stack,
+    app: &AppName,
+    asked: Vec<Asked>,
+) -> Result<BTreeMap<String, Option<Bindings>>, StepError> {
+    let owner = owner(app);
+    let mut all = BTreeMap::new();
+    for one in asked {
+        let (kind, spec, provisioner) = found(stack, one)?;
+        match provisioner.bindings(&owner, &spec).await {
+            Ok(bindings) => all.insert(kind, bindings),
+            Err(source) => {
+                return Err(StepError::Service {
+                    kind,
+                    source: Box::new(source),
+                });
+            }
+        };
+    }
+    Ok(all)
+}
+
+/// What is asked for, with who provides it.
+fn found(
+    stack: &Stack,
+    (kind, spec): Asked,
+) -> Result<(String, ServiceSpec, &dyn Provisioner), StepError> {
+    let provisioner = stack.provisioners.iter().find(|one| one.kind() == kind);
+    match provisioner {
+        Some(provisioner) => Ok((kind, spec, &**provisioner)),
+        None => Err(StepError::NoProvisioner { kind }),
+    }
 }
 
 /// Takes every service away from an app, whatever its manifests have asked for; also tries the others when one fails.

@@ -6,7 +6,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vela_manifest::{AppName, Manifest};
-use vela_protocol::{AppState, AppStatus, Event, InProgress, InstanceStatus, Operation, Step, Who};
+use vela_protocol::{
+    AppState, AppStatus, Event, InProgress, InstanceStatus, MaintenanceStatus, Operation, Step, Who,
+};
 use vela_release::{Owner, ReleaseError, ReleaseId, ReleaseStore};
 
 use crate::launch::{Launch, Running, emit};
@@ -33,6 +35,7 @@ struct State {
     instances: Vec<InstanceStatus>,
     health: Option<Health>,
     restarts: u64,
+    maintenance: Option<MaintenanceStatus>,
     holder: Option<Holder>,
 }
 
@@ -146,6 +149,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn set_maintenance(&self, maintenance: Option<MaintenanceStatus>) {
+        self.lock().maintenance = maintenance;
+    }
+
     pub(crate) fn count_restart(&self) {
         self.lock().restarts += 1;
     }
@@ -240,6 +247,7 @@ impl Shared {
                 name.to_owned()
             }),
             restarts: state.restarts,
+            maintenance: state.maintenance.clone(),
             instances: state.instances.clone(),
             deploying: state
                 .holder

@@ -5,7 +5,7 @@ use thiserror::Error;
 use vela_health::{InvalidHttpProbe, ProbeError};
 use vela_manifest::NoBuildCommand;
 use vela_protocol::{Hook, Report};
-use vela_proxy::RouteError;
+use vela_proxy::{ErrorPagesError, RouteError};
 use vela_release::{EntrypointError, PackError, ReleaseError};
 use vela_services::ServiceError;
 use vela_supervisor::{ExitStatus, SupervisorError};
@@ -118,6 +118,10 @@ pub(crate) enum StepError {
     },
     #[error("what was built could not be packed")]
     Pack(#[source] PackError),
+    #[error("the error pages could not be read")]
+    ErrorPages(#[source] ErrorPagesError),
+    #[error("the error pages `{dir}` are not inside the release")]
+    ErrorPagesOutside { dir: String },
     #[error("the route could not be changed")]
     Route(#[source] RouteError),
     #[cfg(feature = "test-util")]
@@ -175,6 +179,7 @@ impl StepError {
                 Some("name the file or directory that is the release: `output` in [build]".to_owned())
             }
             StepError::Pack(source) => source.hint(),
+            StepError::ErrorPages(source) => source.hint(),
             StepError::OtherUser { data, user, .. } => Some(format!(
                 "stop the app, give {} and all in it to {user}, and deploy again",
                 data.display()

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vela_protocol::{Event, Hook, Step};
-use vela_proxy::ParkLimits;
 use vela_supervisor::PortLease;
 
 use crate::desired::Desired;
@@ -101,11 +100,12 @@ impl Operation<'_> {
     /// Holds the requests; the keeper is retired, so that nothing starts the old release meanwhile.
     async fn park(&mut self) -> Result<(), StepError> {
         self.seal().await?;
+        self.launch().await?.read_error_pages()?;
         self.reserved_port()?;
         let Some(old) = self.app.take_old().await else {
             return Ok(());
         };
-        let route = old.launch.route([]);
+        let launch = Arc::clone(&old.launch);
         self.old = Some(old);
         let park = self
             .app
@@ -113,10 +113,7 @@ impl Operation<'_> {
             .park
             .as_ref()
             .expect("an operation that parks is refused without a Park");
-        self.replaced = park
-            .park(route, ParkLimits::default())
-            .await
-            .map_err(StepError::Route)?;
+        self.replaced = launch.park(&**park).await.map_err(StepError::Route)?;
         self.fail_at(Step::Park, Moment::Inside)
     }
 
@@ -129,6 +126,7 @@ impl Operation<'_> {
     async fn start(&mut self) -> Result<(), StepError> {
         let launch = self.launch().await?;
         self.seal().await?;
+        launch.read_error_pages()?;
         for _ in 0..launch.manifest.deploy.instances {
             let lease = self.lease()?;
             let running = launch.start(lease).await?;
@@ -165,13 +163,7 @@ impl Operation<'_> {
             self.old = self.app.take_old().await;
         }
         self.require_alive(&launch).await?;
-        let replaced = self
-            .app
-            .stack
-            .router
-            .apply(launch.route(&self.new))
-            .await
-            .map_err(StepError::Route)?;
+        let replaced = launch.serve(&self.new).await.map_err(StepError::Route)?;
         self.switched = true;
         if let Some(replaced) = replaced {
             self.replaced = Some(replaced);

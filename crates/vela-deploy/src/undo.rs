@@ -1,14 +1,13 @@
 use std::time::Instant;
 
 use vela_protocol::{Event, Serving, Step};
-use vela_proxy::{DrainLimits, ParkLimits, Replaced};
+use vela_proxy::{DrainLimits, Replaced};
 
 use crate::app::Old;
 use crate::keeper::Begin;
 use crate::launch::StopPermit;
 use crate::meta::Meta;
 use crate::operation::{Operation, millis};
-use crate::routing;
 use crate::step_error::StepError;
 
 /// Takes back the steps that were reached, in reverse, and says what the app's users get then. A step that can't be
@@ -56,19 +55,13 @@ async fn switch_back(operation: &mut Operation<'_>) -> Result<(), StepError> {
     let stack = &operation.app.stack;
     let replaced: Option<Replaced> = match (&operation.old, &stack.park) {
         (Some(old), Some(park)) if operation.steps.contains(&Step::Park) => {
-            park.park(old.launch.route([]), ParkLimits::default()).await
+            old.launch.park(&**park).await
         }
-        (Some(old), _) => stack.router.apply(old.launch.route(&old.running)).await,
+        (Some(old), _) => old.launch.serve(&old.running).await,
         (None, _) => match operation.app.current_manifest().await? {
             // A stopped app has its hosts, and answers 503.
-            Some((_, manifest)) => {
-                let spec = routing::route(&operation.app.name, &manifest, Vec::new());
-                stack.router.apply(spec).await
-            }
-            None => {
-                let id = operation.app.name.as_str().into();
-                stack.router.remove(&id).await
-            }
+            Some((release, manifest)) => operation.app.serve_nothing(release, &manifest).await,
+            None => operation.app.route.remove().await,
         },
     }
     .map_err(StepError::Route)?;
@@ -141,15 +134,8 @@ async fn unpark(operation: &mut Operation<'_>) -> Result<(), StepError> {
     let Some(old) = &operation.old else {
         return Ok(());
     };
-    let spec = old.launch.route(&old.running);
-    match operation
-        .app
-        .stack
-        .router
-        .apply(spec)
-        .await
-        .map_err(StepError::Route)?
-    {
+    let applied = old.launch.serve(&old.running).await;
+    match applied.map_err(StepError::Route)? {
         // The route was parked: nothing but that is replaced.
         None => Ok(()),
         Some(replaced) => {

@@ -117,6 +117,14 @@ impl Provisioner for Slow {
         Ok([("SLOW_URL".to_owned(), "slow://".into())].into())
     }
 
+    async fn bindings(
+        &self,
+        _: &OwnerName,
+        _: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        Ok(None)
+    }
+
     async fn resume(&self) -> Result<(), ServiceError> {
         self.ensure(&owner(), &ServiceSpec::default())
             .await
@@ -160,6 +168,14 @@ impl Provisioner for Broken {
             log: vec!["FATAL: no space left".into()],
             source: "it exited with code 1".into(),
         })
+    }
+
+    async fn bindings(
+        &self,
+        _: &OwnerName,
+        _: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        Ok(None)
     }
 
     async fn resume(&self) -> Result<(), ServiceError> {
@@ -221,6 +237,27 @@ async fn a_service_is_there_before_pre_start_and_the_same_at_each_deploy() {
     succeeded(&events);
     assert!(steps(&events).contains(&Step::Provision));
     assert_eq!(memory.calls()[calls..], [Call::Ensure(owner())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_look_at_credentials_gives_nothing_back_to_an_app_that_is_removed() {
+    let memory = Arc::new(MemoryProvisioner::new());
+    let world = world(&memory).await;
+    succeeded(&world.deploy(&with("[services.x-memory]"), &[]).await);
+    let calls = memory.calls().len();
+    world.engine.credentials("tiny").await.unwrap();
+    assert_eq!(memory.calls()[calls..], []);
+
+    // The removal has come so far: the files of the app are still there.
+    memory.remove(&owner(), false).await.unwrap();
+    let credentials = world.engine.credentials("tiny").await;
+    let error = credentials.map(|given| given.kinds).unwrap_err();
+    assert!(
+        matches!(error, EngineError::NotProvisioned { .. }),
+        "{error:?}"
+    );
+    assert!(memory.owners().is_empty());
+    assert_eq!(error.code(), ErrorCode::Conflict);
 }
 
 #[tokio::test(flavor = "multi_thread")]

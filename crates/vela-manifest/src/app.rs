@@ -9,9 +9,9 @@ use crate::value::Value;
 pub struct App {
     /// `name`: the app's name.
     pub name: AppName,
-    /// `domain`: the host it answers to; none for an app that serves no HTTP.
+    /// `domain`: the host it answers to, or a wildcard; none for an app that serves no HTTP.
     pub domain: Option<Domain>,
-    /// `aliases`: more hosts it answers to.
+    /// `aliases`: more hosts it answers to, wildcards among them.
     pub aliases: Vec<Domain>,
     /// `user`: the system user it runs as, instead of one of its own.
     pub user: Option<String>,
@@ -23,11 +23,13 @@ impl App {
         self.domain.iter().chain(&self.aliases)
     }
 
+    /// None if its name or one of its hosts was reported.
     pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
         let name = section
             .required("name", r#"name = "my-app""#)
             .and_then(|value| value.parse());
         let domain: Option<Domain> = section.read("domain", Value::parse);
+        let mut whole = domain.is_some() == section.has("domain");
         let mut aliases = Vec::new();
         if let Some(list) = section.value("aliases") {
             if !section.has("domain") {
@@ -36,8 +38,13 @@ impl App {
                     Some("make the first of them the `domain`"),
                 );
             }
-            for item in list.items().unwrap_or_default() {
-                let Some(alias) = item.parse() else { continue };
+            let items = list.items();
+            whole &= items.is_some();
+            for item in items.unwrap_or_default() {
+                let Some(alias) = item.parse() else {
+                    whole = false;
+                    continue;
+                };
                 if domain.as_ref() == Some(&alias) || aliases.contains(&alias) {
                     item.report(format!("`{alias}` is listed twice"), None);
                 }
@@ -45,7 +52,7 @@ impl App {
             }
         }
         let user = section.read("user", user_name);
-        Some(Self {
+        whole.then_some(Self {
             domain,
             aliases,
             user,

@@ -128,9 +128,13 @@ impl DomainError {
             .split(['/', ':', '?', '#'])
             .next()?
             .trim_end_matches('.');
-        Domain::parse(host)
-            .ok()
-            .map(|domain| format!("did you mean `{domain}`?"))
+        match Domain::parse(host) {
+            Ok(domain) => Some(format!("did you mean `{domain}`?")),
+            Err(_) if host.contains('*') => {
+                Some("a wildcard is `*.` and at least two parts, as in `*.example.com`".to_owned())
+            }
+            Err(_) => None,
+        }
     }
 }
 
@@ -210,6 +214,17 @@ mod tests {
             hint("bücher.de").as_deref(),
             Some("write an international name in its `xn--` form")
         );
+        assert_eq!(
+            hint("http://*.My-App.com").as_deref(),
+            Some("did you mean `*.my-app.com`?")
+        );
+        for wildcard in ["*", "*.com", "*.", "a.*.b", "*a.b.c", "*.*.a.b"] {
+            assert_eq!(
+                hint(wildcard).as_deref(),
+                Some("a wildcard is `*.` and at least two parts, as in `*.example.com`"),
+                "{wildcard}"
+            );
+        }
         assert_eq!(hint("a b"), None);
     }
 

@@ -49,6 +49,15 @@ name = "{name}"
 # pre_start = "bin/migrate"     # before the new release starts; its failure ends the deploy
 # post_deploy = "bin/notify"    # after all is done
 
+# [proxy]
+# path = "/api"                 # of its hosts the app gets only what is below; another app may have the rest
+# strip_path = true             # the app does not see that prefix
+# redirect_aliases = true       # the aliases redirect to the domain
+# max_body = "10M"              # longer requests are refused
+# response_timeout = "60s"      # how long the app may take to begin a response
+# stream_drain = "30s"          # how long WebSockets and event streams go on when a new release takes over
+# error_pages = "errors"        # a directory in the release: 502.html, 5xx.html, ..
+
 [env]
 # The app gets PORT, which it must listen on, and VELA_DATA_DIR, which no deploy touches.
 # DATABASE_PATH = "${{data_dir}}/{name}.db"

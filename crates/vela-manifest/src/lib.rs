@@ -52,6 +52,7 @@ mod app_name;
 mod build;
 mod build_plan;
 mod build_tool;
+mod cidr;
 mod deploy;
 mod document;
 mod domain;
@@ -60,15 +61,18 @@ mod entry_path;
 mod env;
 mod env_name;
 mod error;
+mod header_name;
 mod health;
 mod init;
 mod invalid_file;
 mod manifest;
 mod output;
 mod problem;
+mod proxy;
 mod quote;
 mod reason;
 mod resources;
+mod route_path;
 mod section;
 mod server;
 mod services;
@@ -88,20 +92,25 @@ pub use app_name::{AppName, AppNameError, AppNameReason};
 pub use build::Build;
 pub use build_plan::{BuildPlan, NoBuildCommand};
 pub use build_tool::BuildTool;
+pub use cidr::{Cidr, CidrError, CidrReason};
 pub use deploy::{Deploy, Kind};
 pub use domain::{Domain, DomainError, DomainReason};
 pub use entry_path::{EntryPath, EntryPathError, EntryPathReason};
 pub use error::ManifestError;
+pub use header_name::{HeaderName, HeaderNameError};
 pub use health::{Health, Method, Timing};
 pub use init::template_for_init;
 pub use invalid_file::InvalidFile;
 pub use manifest::Manifest;
 pub use output::{Output, OutputError, OutputPattern};
 pub use problem::Problem;
+pub use proxy::AppProxy;
 pub use resources::Resources;
+pub use route_path::{RoutePath, RoutePathError, RoutePathReason};
 pub use server::{
-    AppsSection, BackupInclude, BackupSection, Destination, NatsSection, PostgresSection,
-    ProxySection, Schedule, ServerConfig, ServicesSection, Sha256, TlsSection,
+    AccessLogSection, AppsSection, BackupInclude, BackupSection, CertificatePair, Destination,
+    NatsSection, PostgresSection, ProxyLimits, ProxySection, ProxyTimeouts, Schedule, ServerConfig,
+    ServicesSection, Sha256, TlsSection,
 };
 pub use services::{JetStream, Nats, Postgres, Services};
 pub use stop_signal::StopSignal;

@@ -8,6 +8,7 @@ use crate::deploy::Deploy;
 use crate::document::{self, Lines};
 use crate::env;
 use crate::error::ManifestError;
+use crate::proxy::AppProxy;
 use crate::resources::Resources;
 use crate::services::Services;
 use crate::source::read_file;
@@ -22,6 +23,8 @@ pub struct Manifest {
     pub app: App,
     /// `[deploy]`.
     pub deploy: Deploy,
+    /// `[proxy]`.
+    pub proxy: AppProxy,
     /// `[env]`: the app's environment beside what Vela sets.
     pub env: BTreeMap<String, Template>,
     /// `[resources]`.
@@ -46,7 +49,9 @@ impl Manifest {
         let (mut manifest, lines) = document::read(file_name, text, |mut root| {
             let app = App::read(root.section("app"));
             let deploy = Deploy::read(root.section("deploy"), app.as_ref());
+            let proxy = AppProxy::read(root.section("proxy"), app.as_ref(), deploy.as_ref());
             Some(Self {
+                proxy,
                 env: env::read(root.section("env")),
                 resources: Resources::read(root.section("resources")),
                 services: Services::read(root.section("services")),
@@ -70,12 +75,6 @@ impl Manifest {
     pub fn not_yet_deployable(&self) -> Vec<Unsupported> {
         let mut found = Vec::new();
         let mut add = |key: &str, why: &str| found.push(self.lines.unsupported(key, why));
-        if self.app.domain.iter().any(|domain| domain.is_wildcard()) {
-            add("app.domain", "wildcard domains are not routed yet");
-        }
-        if self.app.aliases.iter().any(|alias| alias.is_wildcard()) {
-            add("app.aliases", "wildcard domains are not routed yet");
-        }
         match self.deploy.strategy {
             Strategy::BlueGreen | Strategy::Sequential => {}
             Strategy::Rolling | Strategy::Canary | Strategy::Immediate => {
@@ -105,6 +104,7 @@ impl fmt::Debug for Manifest {
         f.debug_struct("Manifest")
             .field("app", &self.app)
             .field("deploy", &self.deploy)
+            .field("proxy", &self.proxy)
             .field("env", &self.env)
             .field("resources", &self.resources)
             .field("services", &self.services)

@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use crate::quote::quoted;
 use crate::reason::Reason;
 
@@ -25,6 +27,26 @@ pub(crate) fn parse(text: &str) -> Result<u64, SizeError> {
         .and_then(|count: u64| count.checked_mul(1 << shift))
         .filter(|bytes| *bytes <= MAX)
         .ok_or_else(|| SizeError::TooLarge(text.to_owned()))
+}
+
+/// As [`parse`] reads it, in the largest unit that leaves a whole number.
+pub(crate) fn shown(bytes: u64) -> String {
+    let unit = UNITS
+        .iter()
+        .rev()
+        .find(|(_, shift)| bytes != 0 && bytes.is_multiple_of(1 << shift));
+    match unit {
+        Some((name, shift)) => format!("{}{name}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
+/// The size in `range` that a number without its unit was meant to be.
+pub(crate) fn meant(count: u64, range: &RangeInclusive<u64>) -> Option<String> {
+    UNITS
+        .iter()
+        .map(|(name, _)| format!("{count}{name}"))
+        .find(|size| parse(size).is_ok_and(|bytes| range.contains(&bytes)))
 }
 
 /// Why a text is not a size.
@@ -92,6 +114,22 @@ mod tests {
             hint("lots"),
             r#"bytes, or a number with K, M, G or T, as in "512M""#
         );
+    }
+
+    #[test]
+    fn shows_whole_numbers() {
+        for text in ["1K", "1025K", "64K", "16M", "3T"] {
+            assert_eq!(parse(text).map(shown), Ok(text.to_owned()));
+        }
+        assert_eq!((shown(0), shown(1023)), ("0".into(), "1023".into()));
+    }
+
+    #[test]
+    fn a_number_without_its_unit_is_the_smallest_that_may_be() {
+        let megabytes = 1 << 20..=MAX;
+        assert_eq!(meant(100, &megabytes), Some("100M".into()));
+        assert_eq!(meant(4096, &megabytes), Some("4096K".into()));
+        assert_eq!(meant(0, &megabytes), None);
     }
 
     proptest! {

@@ -186,6 +186,39 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// Bytes, or text such as `"512M"`, of which there must be so many.
+    pub(crate) fn size_in(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let bytes = self.size()?;
+        if !range.contains(&bytes) {
+            let (least, most) = (size::shown(*range.start()), size::shown(*range.end()));
+            let expected = match *range.end() {
+                size::MAX => format!("expected a size of at least {least}"),
+                _ => format!("expected a size from {least} to {most}"),
+            };
+            // `64` for `"64K"` is not rare.
+            let meant = (self.found() == Found::Integer)
+                .then(|| size::meant(bytes, &range))
+                .flatten();
+            let hint = meant.map(|meant| format!(r#"did you mean "{meant}"?"#));
+            self.report(expected, hint.as_deref());
+            return None;
+        }
+        Some(bytes)
+    }
+
+    /// A size that something may have at most. Zero is refused: elsewhere it stands for no limit.
+    pub(crate) fn size_limit(&self) -> Option<u64> {
+        let bytes = self.size()?;
+        if bytes == 0 {
+            self.report(
+                "must be more than zero",
+                Some("leave the key out if this is to set no limit"),
+            );
+            return None;
+        }
+        Some(bytes)
+    }
+
     /// A line for a shell.
     pub(crate) fn command(&self) -> Option<String> {
         let command = self.string()?;

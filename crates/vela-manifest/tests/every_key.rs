@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vela_manifest::{
-    Destination, Health, JetStream, Kind, Manifest, Method, Output, Schedule, ServerConfig,
-    ServicesSection, StopSignal, Strategy, Variable,
+    Destination, Domain, Health, JetStream, Kind, Manifest, Method, Output, ProxySection, Schedule,
+    ServerConfig, ServicesSection, StopSignal, Strategy, Variable,
 };
 
 fn parse(text: &str) -> Manifest {
@@ -46,6 +46,15 @@ pre_switch = "bin/smoke"
 post_deploy = "bin/notify"
 hook_timeout = "1h"
 x-y = { anything = [1] }
+
+[proxy]
+path = "/shop/"
+strip_path = true
+redirect_aliases = true
+max_body = "10M"
+response_timeout = "2m"
+stream_drain = 30
+error_pages = "priv/errors/"
 
 [env]
 DATABASE_PATH = "${data_dir}/${app}.db"
@@ -146,6 +155,15 @@ fn everything_that_can_be_set() {
     assert_eq!(deploy.post_deploy.as_deref(), Some("bin/notify"));
     assert_eq!(deploy.hook_timeout, Duration::from_secs(3600));
 
+    let proxy = &manifest.proxy;
+    assert_eq!(proxy.path.as_str(), "/shop");
+    assert!(proxy.strip_path && proxy.redirect_aliases);
+    assert_eq!(proxy.max_body, Some(10 << 20));
+    assert_eq!(proxy.response_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(proxy.stream_drain, Duration::from_secs(30));
+    let error_pages = proxy.error_pages.as_ref().expect("set");
+    assert_eq!(error_pages.as_str(), "priv/errors");
+
     let env =
         |name: &str| manifest.env[name].render(|variable| Ok::<_, ()>(format!("<{variable}>")));
     assert_eq!(env("DATABASE_PATH"), Ok("<${data_dir}>/<${app}>.db".into()));
@@ -213,8 +231,53 @@ fn defaults() {
     assert_eq!(deploy.strategy, Strategy::BlueGreen);
     assert_eq!((deploy.instances, deploy.keep_releases), (1, 5));
     assert_eq!(deploy.hook_timeout, Duration::from_secs(600));
+    assert!(manifest.proxy.path.is_root());
+    assert!(!manifest.proxy.strip_path && !manifest.proxy.redirect_aliases);
+    assert_eq!(
+        (manifest.proxy.max_body, manifest.proxy.response_timeout),
+        (None, None)
+    );
+    assert_eq!(manifest.proxy.stream_drain, deploy.drain);
+    assert_eq!(manifest.proxy.error_pages, None);
     assert!(manifest.build.is_none());
     assert!(manifest.not_yet_deployable().is_empty());
+}
+
+#[test]
+fn streams_drain_as_long_as_requests_unless_said_otherwise() {
+    let drains = |lines: &str| {
+        let manifest = parse(&format!("[app]\nname = 'a'\n{lines}"));
+        (
+            manifest.deploy.drain.as_secs(),
+            manifest.proxy.stream_drain.as_secs(),
+        )
+    };
+    assert_eq!(drains(""), (5, 5));
+    assert_eq!(drains("[deploy]\ndrain = 20"), (20, 20));
+    assert_eq!(
+        drains("[proxy]\nstream_drain = 0\n[deploy]\ndrain = 20"),
+        (20, 0)
+    );
+}
+
+#[test]
+fn wildcards_are_hosts_too() {
+    let hosts = |lines: &str| {
+        let app = parse(&format!("[app]\nname = 'a'\n{lines}")).app;
+        let shown = |host: &Domain| (host.to_string(), host.is_wildcard());
+        app.hosts().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        hosts("domain = '*.Example.com'\naliases = ['example.com']"),
+        [
+            ("*.example.com".into(), true),
+            ("example.com".into(), false)
+        ]
+    );
+    assert_eq!(
+        hosts("domain = 'a.b'\naliases = ['*.a.b']\n[proxy]\nredirect_aliases = true"),
+        [("a.b".into(), false), ("*.a.b".into(), true)]
+    );
 }
 
 #[test]
@@ -281,12 +344,12 @@ fn what_is_deployable() {
         "[resources]\n[services]\n[build]\nremote = true\n[build.env]\nA = 'b'",
         "[services.postgres]\nurl = 'postgres://me:${secret:PW}@localhost/db'",
         "[services.postgres]\nversion = 17\ndatabases = ['a']\nextensions = ['b']",
+        "domain = '*.a.b'\naliases = ['a.b', '*.c.d']",
+        "domain = 'a.b'\n[proxy]\npath = '/api'\nmax_body = 1",
         "[services]\npostgres = {}\nnats = { jetstream = true }\nx-redis = {}\nx-note = 'mine'",
     ] {
         assert_eq!(keys(text), [""; 0], "{text}");
     }
-    assert_eq!(keys("domain = '*.a.b'"), ["app.domain"]);
-    assert_eq!(keys("domain = 'a.b'\naliases = ['*.a.b']"), ["app.aliases"]);
     for strategy in ["rolling", "canary", "immediate"] {
         assert_eq!(
             keys(&format!("[deploy]\nstrategy = '{strategy}'")),
@@ -376,6 +439,32 @@ socket = "/run/vela.sock"
 bind = ["0.0.0.0", "::1"]
 http_port = 80
 https_port = 443
+workers = 4
+trusted_proxies = ["10.0.0.0/8", "2001:db8::7"]
+client_ip_header = "CF-Connecting-IP"
+metrics = "127.0.0.1:9180"
+error_pages = "/etc/vela/errors"
+[proxy.limits]
+head = "32K"
+headers = 50
+target = 8000
+body = "2G"
+connections = 1000
+connections_per_address = 20
+idle_upstream_connections = 0
+[proxy.timeouts]
+header = 10
+keep_alive = "1m"
+body = 11
+write = 12
+connect = "500ms"
+response = 13
+upstream_idle = 14
+tunnel_linger = 0
+[proxy.access_log]
+path = "/var/log/vela/access.log"
+max_size = "1M"
+keep = 1
 [apps]
 isolate = false
 first_port = 30000
@@ -391,7 +480,16 @@ acme_email = "ops@example.com"
 directory = "https://localhost:14000/dir"
 cert = "/etc/vela/cert.pem"
 key = "/etc/vela/key.pem"
+directory_ca = "/etc/vela/pebble.pem"
+eab_kid = "kid-1"
+eab_key = "/etc/vela/eab"
+dns_hook = "/etc/vela/dns"
 client_ca = "/etc/vela/ca.pem"
+redirect = false
+hsts = "30d"
+[[tls.certificates]]
+cert = "/etc/vela/shop.pem"
+key = "/etc/vela/shop.key"
 [backup]
 schedule = "12h"
 retain = 3
@@ -410,6 +508,48 @@ secrets = false
         (config.proxy.http_port, config.proxy.https_port),
         (Some(80), Some(443))
     );
+    let proxy = &config.proxy;
+    assert_eq!(proxy.workers.map(|workers| workers.get()), Some(4));
+    let trusted: Vec<_> = proxy
+        .trusted_proxies
+        .iter()
+        .map(|network| (network.address(), network.prefix()))
+        .collect();
+    let alone: std::net::Ipv6Addr = "2001:db8::7".parse().expect("an address");
+    assert_eq!(trusted, [([10, 0, 0, 0].into(), 8), (alone.into(), 128)]);
+    let header = proxy.client_ip_header.as_ref().expect("set");
+    assert_eq!(header.as_str(), "cf-connecting-ip");
+    assert_eq!(proxy.metrics, Some(([127, 0, 0, 1], 9180).into()));
+    assert_eq!(proxy.error_pages, Some(PathBuf::from("/etc/vela/errors")));
+    let limits = &proxy.limits;
+    assert_eq!(
+        (limits.head, limits.headers, limits.target),
+        (Some(32 << 10), Some(50), Some(8000))
+    );
+    assert_eq!(
+        (limits.body, limits.connections),
+        (Some(2 << 30), Some(1000))
+    );
+    assert_eq!(
+        (
+            limits.connections_per_address,
+            limits.idle_upstream_connections
+        ),
+        (Some(20), Some(0))
+    );
+    let timeouts = &proxy.timeouts;
+    let seconds = |timeout: Option<Duration>| timeout.map(|timeout| timeout.as_secs_f64());
+    assert_eq!(seconds(timeouts.header), Some(10.0));
+    assert_eq!(seconds(timeouts.keep_alive), Some(60.0));
+    assert_eq!(seconds(timeouts.body), Some(11.0));
+    assert_eq!(seconds(timeouts.write), Some(12.0));
+    assert_eq!(seconds(timeouts.connect), Some(0.5));
+    assert_eq!(seconds(timeouts.response), Some(13.0));
+    assert_eq!(seconds(timeouts.upstream_idle), Some(14.0));
+    assert_eq!(seconds(timeouts.tunnel_linger), Some(0.0));
+    let log = proxy.access_log.as_ref().expect("set");
+    assert_eq!(log.path, Path::new("/var/log/vela/access.log"));
+    assert_eq!((log.max_size, log.keep), (1 << 20, 1));
     assert_eq!(
         (config.apps.isolate, config.apps.ports()),
         (Some(false), 30_000..=30_099)
@@ -437,6 +577,29 @@ secrets = false
         Some("https://localhost:14000/dir")
     );
     assert_eq!(tls.client_ca, Some(PathBuf::from("/etc/vela/ca.pem")));
+    let ca = PathBuf::from("/etc/vela/pebble.pem");
+    assert_eq!(tls.directory_ca, Some(ca));
+    assert_eq!(tls.eab_kid.as_deref(), Some("kid-1"));
+    assert_eq!(tls.eab_key, Some(PathBuf::from("/etc/vela/eab")));
+    assert_eq!(tls.dns_hook.as_deref(), Some("/etc/vela/dns"));
+    let certificates = tls.certificates.iter();
+    let certificates: Vec<_> = certificates
+        .map(|pair| {
+            (
+                pair.cert.to_str().expect("ASCII"),
+                pair.key.to_str().expect("ASCII"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        certificates,
+        [
+            ("/etc/vela/cert.pem", "/etc/vela/key.pem"),
+            ("/etc/vela/shop.pem", "/etc/vela/shop.key")
+        ]
+    );
+    assert_eq!(tls.hsts, Some(Duration::from_secs(30 * 24 * 3600)));
+    assert!(!tls.redirect);
     let backup = config.backup.as_ref().expect("set");
     assert_eq!(
         backup.schedule,
@@ -454,7 +617,7 @@ secrets = false
         .into_iter()
         .map(|u| u.key)
         .collect();
-    assert_eq!(keys, ["proxy.https_port", "tls", "backup"]);
+    assert_eq!(keys, ["backup"]);
 }
 
 #[test]
@@ -466,6 +629,7 @@ fn defaults_of_a_server() {
     );
     assert_eq!((config.proxy.http_port, config.apps.isolate), (None, None));
     assert!(config.proxy.bind.is_empty() && config.tls.is_none() && config.backup.is_none());
+    assert_eq!(config.proxy, ProxySection::default());
     assert_eq!(config.apps.ports(), 10_000..=20_000);
     assert_eq!(config.services, ServicesSection::default());
     assert_eq!(
@@ -474,6 +638,17 @@ fn defaults_of_a_server() {
             .http_port,
         Some(0)
     );
+    let proxy = server(
+        "[proxy]\ntrusted_proxies = '::1'\nmetrics = '[::1]:0'\n[proxy.access_log]\npath = '/log'",
+    )
+    .proxy;
+    assert_eq!(proxy.trusted_proxies[0].to_string(), "::1/128");
+    assert_eq!(
+        proxy.metrics,
+        Some((std::net::Ipv6Addr::LOCALHOST, 0).into())
+    );
+    let log = proxy.access_log.expect("set");
+    assert_eq!((log.max_size, log.keep), (100 << 20, 5));
     let backup = server("[backup]\nschedule = 'daily'\ndestination = '/b'")
         .backup
         .expect("set");

@@ -6,8 +6,8 @@ use vela_manifest::{Manifest, ManifestError, ServerConfig};
 /// Texts that get past the TOML parser often: lines that are nearly right.
 fn nearly_toml() -> impl Strategy<Value = String> {
     let line = prop_oneof![
-        3 => "(name|domain|aliases|server|binary|args|health|drain|memory|url|bind|socket|schedule|x-a|[A-Z_]{1,4}) = ",
-        2 => "\\[(app|deploy|deploy.health|env|resources|services.postgres|build|proxy|tls|backup|x-y)\\]",
+        3 => "(name|domain|aliases|server|binary|args|health|drain|memory|url|bind|socket|schedule|path|max_body|metrics|trusted_proxies|head|max_size|x-a|[A-Z_]{1,4}) = ",
+        2 => "\\[(app|deploy|deploy.health|env|resources|services.postgres|build|proxy|proxy.limits|proxy.access_log|tls|backup|x-y)\\]",
         1 => "[\\[\\]{}=\"'$., \t\r\n#a0-9é\u{1b}-]{0,12}",
     ];
     let value = prop_oneof![

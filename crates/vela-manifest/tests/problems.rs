@@ -332,6 +332,179 @@ fn resources_services_and_build() {
 }
 
 #[test]
+fn the_proxy_of_an_app() {
+    assert_snapshot!(report("[app]\nname = 'a'\ndomain = '*.com'\n[proxy]\nstrip_paht = true\npath = '/a/../b'"), @"
+    Vela.toml:3:10: `*.com` is not a host name: a wildcard needs at least two parts after `*.`
+       |
+     3 | domain = '*.com'
+       |          ^^^^^^^
+       = hint: a wildcard is `*.` and at least two parts, as in `*.example.com`
+
+    Vela.toml:5:1: unknown key `strip_paht` in [proxy]
+       |
+     5 | strip_paht = true
+       | ^^^^^^^^^^
+       = hint: did you mean `strip_path`?
+
+    Vela.toml:6:8: `/a/../b` is not a path to route by: `.` and `..` are not allowed
+       |
+     6 | path = '/a/../b'
+       |        ^^^^^^^^^
+    ");
+    assert_snapshot!(brief_manifest("domain = '*'\naliases = ['https://*.a.b/']"), @"
+    3:10 `*` is not a host name: '*' is not allowed (a wildcard is `*.` and at least two parts, as in `*.example.com`)
+    4:12 `https://*.a.b/` is not a host name: ':' is not allowed (did you mean `*.a.b`?)
+    ");
+    let paths = [
+        "api",
+        "//api",
+        "/api/*",
+        "/api?x",
+        "/a%20b",
+        "/a b",
+        "/./a",
+        "https://a.b/api",
+    ];
+    let paths = paths.map(|path| brief_manifest(&format!("[proxy]\npath = '{path}'")));
+    assert_snapshot!(paths.join("\n"), @"
+    4:8 `api` is not a path to route by: it does not start with `/` (did you mean `/api`?)
+    4:8 `//api` is not a path to route by: it contains `//` (did you mean `/api`?)
+    4:8 `/api/*` is not a path to route by: '*' is not allowed (did you mean `/api`?)
+    4:8 `/api?x` is not a path to route by: '?' is not allowed (did you mean `/api`?)
+    4:8 `/a%20b` is not a path to route by: nothing in it may be percent-encoded (-)
+    4:8 `/a b` is not a path to route by: ' ' is not allowed (-)
+    4:8 `/./a` is not a path to route by: `.` and `..` are not allowed (-)
+    4:8 `https://a.b/api` is not a path to route by: it does not start with `/` (did you mean `/api`?)
+    ");
+    assert_snapshot!(brief_manifest("[proxy]\npath = true\nstrip_path = 'yes'\nmax_body = 0\nresponse_timeout = 0\nstream_drain = -1"), @r#"
+    4:8 expected a string, found a boolean (did you mean "true"?)
+    5:14 expected true or false, found a string (did you mean true, without quotes?)
+    6:12 must be more than zero (leave the key out if this is to set no limit)
+    7:20 must be longer than zero (-)
+    8:16 expected a whole number from 0 to 31536000 (-)
+    "#);
+    assert_snapshot!(brief_manifest("[proxy]\nmax_body = '10MB'\nerror_pages = '../errors'\naccess_log = true"), @r#"
+    4:12 `10MB` is not a size (did you mean "10M"? Units are powers of 1024)
+    5:15 `../errors` is not a path inside the release: `..` could leave it (-)
+    6:1 unknown key `access_log` in [proxy] (known here: `path`, `strip_path`, `redirect_aliases`, `max_body`, `response_timeout`, `stream_drain`, `error_pages`)
+    "#);
+    assert_snapshot!(brief_manifest("[proxy]\nerror_pages = '/'"), @"4:15 `/` is not a path inside the release: it starts with `/` (-)");
+    assert_snapshot!(brief_manifest("[proxy]\nstrip_path = true\nredirect_aliases = true"), @r#"
+    4:1 `strip_path` without `path` (say what to strip, as in path = "/api")
+    5:1 `redirect_aliases` without `aliases` (list the hosts that redirect to `domain` as `aliases` in [app])
+    "#);
+    assert_snapshot!(brief_manifest("domain = '*.a.b'\naliases = ['a.b']\n[proxy]\nredirect_aliases = true"), @"6:1 `redirect_aliases` beside a `domain` that is a wildcard (make the host to redirect to the `domain`, and the wildcard one of the `aliases`)");
+    // What is wrong with the hosts is not said twice.
+    assert_snapshot!(brief_manifest("domain = 'a.b'\naliases = 'c.d'\n[proxy]\nredirect_aliases = true"), @"4:11 expected an array, found a string (did you mean ['c.d']?)");
+    assert_snapshot!(brief_manifest("domain = 'a.b'\naliases = ['c d']\n[proxy]\nredirect_aliases = true"), @"4:12 `c d` is not a host name: ' ' is not allowed (-)");
+}
+
+#[test]
+fn the_proxy_of_a_server() {
+    assert_snapshot!(server("[proxy]\nworkrs = 2\n[proxy.limit]\n[proxy.limits]\nheadr = '1K'\nhead = 512"), @r#"
+    server.toml:2:1: unknown key `workrs` in [proxy]
+       |
+     2 | workrs = 2
+       | ^^^^^^
+       = hint: did you mean `workers`?
+
+    server.toml:3:8: unknown key `limit` in [proxy]
+       |
+     3 | [proxy.limit]
+       |        ^^^^^
+       = hint: did you mean `limits`?
+
+    server.toml:5:1: unknown key `headr` in [proxy.limits]
+       |
+     5 | headr = '1K'
+       | ^^^^^
+       = hint: did you mean `head`?
+
+    server.toml:6:8: expected a size from 1K to 16M
+       |
+     6 | head = 512
+       |        ^^^
+       = hint: did you mean "512K"?
+    "#);
+    assert_snapshot!(brief_server("[proxy]\nworkers = 0\ntrusted_proxies = ['10.1.0.0/8', 'lan', '10.0.0.0/64', '::ffff:10.0.0.0/104', 5]\nclient_ip_header = 'X-IP: '\nerror_pages = 'errors'"), @r#"
+    2:11 expected a whole number from 1 to 1024 (-)
+    3:20 `10.1.0.0/8` is not a range of addresses: its address is not the first of the range (did you mean `10.0.0.0/8`?)
+    3:34 `lan` is not a range of addresses: it does not begin with an IP address (as in "10.0.0.0/8" or "2001:db8::/32")
+    3:41 `10.0.0.0/64` is not a range of addresses: after the `/` comes a number from 0 to 32 (-)
+    3:56 `::ffff:10.0.0.0/104` is not a range of addresses: it is a range of IPv4 in the form of IPv6 (did you mean `10.0.0.0/8`?)
+    3:79 expected a string, found an integer (did you mean "5"?)
+    4:20 `X-IP: ` is not the name of a header (did you mean `X-IP`?)
+    5:15 expected an absolute path without `..` (as in "/var/vela")
+    "#);
+    assert_snapshot!(brief_server("[proxy]\nworkers = 1025\nclient_ip_header = 'X-IP'"), @"
+    2:11 expected a whole number from 1 to 1024 (-)
+    3:1 `client_ip_header` without `trusted_proxies` (anybody could send it: say whose word counts)
+    ");
+    assert_snapshot!(brief_server("[proxy]\ntrusted_proxies = []\nclient_ip_header = 'X-IP'"), @"3:1 `client_ip_header` without `trusted_proxies` (anybody could send it: say whose word counts)");
+    assert_snapshot!(brief_server("[proxy]\ntrusted_proxies = 'x'\nclient_ip_header = 'X-IP'"), @r#"2:19 `x` is not a range of addresses: it does not begin with an IP address (as in "10.0.0.0/8" or "2001:db8::/32")"#);
+    let metrics = [
+        "9180",
+        "'localhost:9180'",
+        "'127.0.0.1'",
+        "'0.0.0.0:9180'",
+        "'[::]:80'",
+        "true",
+    ];
+    let metrics = metrics.map(|address| brief_server(&format!("[proxy]\nmetrics = {address}")));
+    assert_snapshot!(metrics.join("\n"), @r#"
+    2:11 not an IP address with a port (as in "127.0.0.1:9180" or "[::1]:9180")
+    2:11 not an IP address with a port (as in "127.0.0.1:9180" or "[::1]:9180")
+    2:11 not an IP address with a port (as in "127.0.0.1:9180" or "[::1]:9180")
+    2:11 not a loopback address (metrics are for this machine alone: did you mean "127.0.0.1:9180"?)
+    2:11 not a loopback address (metrics are for this machine alone: did you mean "127.0.0.1:80"?)
+    2:11 expected a string, found a boolean (did you mean "true"?)
+    "#);
+    assert_snapshot!(brief_server("[proxy.limits]\nhead = 64\nheaders = 0\ntarget = 255\nbody = 0\nconnections = 0\nconnections_per_address = 0\nidle_upstream_connections = -1"), @r#"
+    2:8 expected a size from 1K to 16M (did you mean "64K"?)
+    3:11 expected a whole number from 1 to 1000 (-)
+    4:10 expected a size from 256 to 16M (did you mean "255K"?)
+    5:8 must be more than zero (leave the key out if this is to set no limit)
+    6:15 expected a whole number from 1 to 10000000 (-)
+    7:27 expected a whole number from 1 to 10000000 (-)
+    8:29 expected a whole number from 0 to 10000000 (-)
+    "#);
+    assert_snapshot!(brief_server("[proxy.limits]\nhead = '8K'\ntarget = '16K'\nheaders = 1001"), @"
+    3:1 `target` is more than `head`, of which it is a part (-)
+    4:11 expected a whole number from 1 to 1000 (-)
+    ");
+    assert_snapshot!(brief_server("[proxy.limits]\nhead = '1G'\ntarget = '1T'\nbody = -1\nidle_upstream = 1"), @"
+    2:8 expected a size from 1K to 16M (-)
+    3:10 expected a size from 256 to 16M (-)
+    4:8 expected a whole number from 0 to 9223372036854775807 (-)
+    5:1 unknown key `idle_upstream` in [proxy.limits] (known here: `head`, `headers`, `target`, `body`, `connections`, `connections_per_address`, `idle_upstream_connections`)
+    ");
+    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5"), @r#"
+    2:10 must be longer than zero (-)
+    3:14 must be longer than zero (-)
+    4:8 must be longer than zero (-)
+    5:9 must be longer than zero (-)
+    6:11 must be longer than zero (-)
+    7:12 must be longer than zero (-)
+    8:17 must be longer than zero (-)
+    9:17 `1` is not a duration (did you mean "1s"?)
+    10:1 unknown key `idle` in [proxy.timeouts] (known here: `header`, `keep_alive`, `body`, `write`, `connect`, `response`, `upstream_idle`, `tunnel_linger`)
+    "#);
+    assert_snapshot!(brief_server("[proxy.access_log]\nmax_size = 100\nkeep = 0\npaths = '/x'"), @r#"
+    1:8 `path` is missing in [proxy.access_log] (add `path = "/var/log/vela/access.log"` under `[proxy.access_log]`)
+    2:12 expected a size of at least 1M (did you mean "100M"?)
+    3:8 expected a whole number from 1 to 1000 (-)
+    4:1 unknown key `paths` in [proxy.access_log] (did you mean `path`?)
+    "#);
+    assert_snapshot!(brief_server("[proxy.access_log]\npath = 'access.log'\nmax_size = '1023K'\nkeep = 1001"), @r#"
+    2:8 expected an absolute path without `..` (as in "/var/vela")
+    3:12 expected a size of at least 1M (-)
+    4:8 expected a whole number from 1 to 1000 (-)
+    "#);
+    assert_snapshot!(brief_server("[proxy]\naccess_log = '/x'"), @"2:14 expected a table, found a string (-)");
+    assert_snapshot!(brief_server("[proxy.access_log]\npath = '/var/log/'"), @"2:8 expected a file, not a directory (-)");
+}
+
+#[test]
 fn syntax() {
     assert_snapshot!(deploy("server = root@1.2.3.4\nstrategy = blue-green\ndrain = 1m"), @r#"
     Vela.toml:4:10: a string must be quoted
@@ -425,6 +598,15 @@ fn a_servers_file() {
     4:13 expected a URL that starts with `https://` (-)
     5:1 `cert` without `key` (-)
     ");
+    assert_snapshot!(brief_server("[tls]\nstaging = true\ndirectory_ca = '/ca'\neab_kid = 'x'\nhsts = 'long'\n[[tls.certificates]]\ncert = '/c'\nkeys = '/k'"), @r#"
+    2:1 `staging` without `acme_email` (-)
+    3:1 `directory_ca` without `directory` (-)
+    4:1 `eab_kid` without `eab_key` (-)
+    4:1 `eab_kid` without `acme_email` (-)
+    5:8 `long` is not a duration (seconds, or units of d, h, m, s and ms, as in "1m30s")
+    6:7 `key` is missing in [tls.certificates] (add `key = "/etc/ssl/shop.key"` under `[tls.certificates]`)
+    8:1 unknown key `keys` in [tls.certificates] (did you mean `key`?)
+    "#);
     assert_snapshot!(
         brief_server("[backup]\nschedule = 'dayly'\nretain = 0\ndestination = 's3://'\ninclude.app = true"),
         @r#"

@@ -79,6 +79,17 @@ pub struct RestartRequest {
 /// The body of `POST /v1/apps/{app}/start`: a restart of an app that was stopped.
 pub type StartRequest = RestartRequest;
 
+/// The body of `PUT /v1/apps/{app}/maintenance`; `DELETE` of the same ends the maintenance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceRequest {
+    /// What the app's users are told: one line of 1 KiB at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Ranges of addresses that are served nonetheless, as in `10.0.0.0/8`.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}
+
 /// The query of `DELETE /v1/apps/{app}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveRequest {

@@ -199,6 +199,8 @@ pub enum Operation {
     Restart,
     /// No instances, until the app is started again. Holds the app, but has no history.
     Stop,
+    /// Maintenance begun or ended. Holds the app, but has no history.
+    Maintenance,
     /// No app. Holds the app, but has no history.
     Remove,
 }
@@ -211,6 +213,7 @@ impl Operation {
             Operation::Rollback => "rollback",
             Operation::Restart => "restart",
             Operation::Stop => "stop",
+            Operation::Maintenance => "maintenance",
             Operation::Remove => "remove",
         }
     }

@@ -33,14 +33,15 @@ mod status;
 mod step;
 
 pub use api::{
-    DeployRequest, RemoveRequest, RestartRequest, RollbackRequest, SecretChange, ServerVersion,
-    StartRequest, Upload,
+    DeployRequest, MaintenanceRequest, RemoveRequest, RestartRequest, RollbackRequest,
+    SecretChange, ServerVersion, StartRequest, Upload,
 };
 pub use error::{ApiError, ErrorCode, Report};
 pub use event::{Attempt, Envelope, Event, Operation, Serving, Stream, Who};
 pub use status::{
-    AppState, AppStatus, HistoryEntry, InProgress, InstanceStatus, LogLine, Outcome, ReleaseStatus,
-    ReleaseSummary, RouterStats, SecretNames, ServiceApp, ServiceCredentials, ServiceStatus,
+    AppState, AppStatus, HistoryEntry, InProgress, InstanceStatus, LogLine, MaintenanceStatus,
+    Outcome, ReleaseStatus, ReleaseSummary, RouterStats, SecretNames, ServiceApp,
+    ServiceCredentials, ServiceStatus,
 };
 pub use step::{Hook, Step};
 

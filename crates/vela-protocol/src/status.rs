@@ -31,12 +31,28 @@ pub struct AppStatus {
     /// How often instances were started again after they died by themselves, since the daemon's start.
     #[serde(default)]
     pub restarts: u64,
+    /// Since when and how it is kept from its users, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceStatus>,
     /// Every instance.
     #[serde(default)]
     pub instances: Vec<InstanceStatus>,
     /// The operation that holds the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploying: Option<InProgress>,
+}
+
+/// An app that is kept from its users, who are answered 503, until that is ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceStatus {
+    /// Since when.
+    pub since: Timestamp,
+    /// What they are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Ranges of addresses that are served nonetheless.
+    #[serde(default)]
+    pub allow: Vec<String>,
 }
 
 /// What an app is doing.

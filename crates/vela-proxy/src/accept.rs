@@ -1,4 +1,5 @@
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,13 +7,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::Client;
 use crate::crew::{Arrival, Inbox};
-use crate::in_flight::Pinned;
+use crate::entrance::Entrance;
+use crate::handshake::handshake;
+use crate::http2;
+use crate::in_flight::{InFlight, Pinned};
 use crate::stats::count;
+use crate::turnstile::Ticket;
 use crate::worker::Worker;
 
 /// Accepts connections until the worker stops. No error ends it: what is short now, file
 /// descriptors say, comes back when a connection ends.
-pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
+pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance: Arc<Entrance>) {
     let mut backoff = Backoff::default();
     let mut accepted_at_once = 0u32;
     let most = worker.config.limits.connections;
@@ -37,11 +42,11 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener) {
                 };
                 if let Some(relief) = worker.crew.relief(&worker.live) {
                     match socket.into_std() {
-                        Ok(socket) => relief.take(socket, peer, ticket),
+                        Ok(socket) => relief.take(socket, peer, ticket, &entrance),
                         Err(error) => tracing::warn!(%error, "cannot pass a connection on"),
                     }
                 } else if let Some(live) = Pinned::new(&worker.live) {
-                    tokio::spawn(Client::new(&worker, peer, live, socket).serve(ticket));
+                    serve(&worker, &entrance, socket, peer, ticket, live);
                 }
                 // Lets them be served, and other workers have the next ones. Each time costs a look
                 // at all sockets.
@@ -74,14 +79,54 @@ pub(crate) async fn welcome(worker: Arc<Worker>, mut inbox: Inbox) {
             peer,
             ticket,
             live,
+            entrance,
         } = arrival;
         match TcpStream::from_std(socket) {
-            Ok(socket) => drop(tokio::spawn(
-                Client::new(&worker, peer, live, socket).serve(ticket),
-            )),
+            Ok(socket) => serve(&worker, &entrance, socket, peer, ticket, live),
             Err(error) => tracing::warn!(%error, "cannot serve a connection"),
         }
     }
+}
+
+/// Serves a connection from now on, by a task of its own.
+fn serve(
+    worker: &Arc<Worker>,
+    entrance: &Arc<Entrance>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    ticket: Ticket,
+    live: Pinned<InFlight>,
+) {
+    if entrance.tls.is_none() {
+        let client = Client::new(worker, entrance, peer, Some(live), socket);
+        tokio::spawn(client.serve(ticket));
+        return;
+    }
+    let (worker, entrance) = (Arc::clone(worker), Arc::clone(entrance));
+    tokio::spawn(async move {
+        let Some(tls) = &entrance.tls else { return };
+        // A box, which is gone when requests are served.
+        let Some(stream) = Box::pin(handshake(&worker, tls, socket)).await else {
+            return;
+        };
+        match stream.get_ref().1.alpn_protocol() {
+            Some(http2::ALPN) => {
+                let serving = http2::serve(
+                    Arc::clone(&worker),
+                    Arc::clone(&entrance),
+                    peer,
+                    live,
+                    stream,
+                    ticket,
+                );
+                Box::pin(serving).await;
+            }
+            _ => {
+                let client = Client::new(&worker, &entrance, peer, Some(live), stream);
+                Box::pin(client.serve(ticket)).await;
+            }
+        }
+    });
 }
 
 /// Says on a listener how its connections are to be, which take it over from there: small writes

@@ -21,8 +21,9 @@ use crate::metrics::LogTotals;
 /// | --- | --- |
 /// | `time` | when the request's head had come: RFC 3339, UTC, milliseconds |
 /// | `app` | the id of its route; missing if it has none |
-/// | `client` | the address that asked, as the upstream is told |
-/// | `method`, `host`, `path`, `protocol` | as it was asked; `path` with the query |
+/// | `client` | the address that asked: the peer, or the one that a trusted proxy names |
+/// | `method`, `host`, `path` | as it was asked; `path` with the query |
+/// | `protocol`, `scheme` | `HTTP/1.1` and `http`, say |
 /// | `status` | what was answered, `499` when the client left before, `101` for a tunnel |
 /// | `outcome` | `complete`, or why not: `client_left`, `upstream_left`, `proxy_stopped` |
 /// | `duration_ms` | from the head to the end of the answer |
@@ -31,7 +32,8 @@ use crate::metrics::LogTotals;
 /// | `connect_ms` | to open a connection to it; missing where one was kept |
 /// | `response_ms` | from there to the begin of its response |
 /// | `retries` | how often the request was sent once more; missing if never |
-/// | `user_agent`, `referer`, `request_id` | if there are any |
+/// | `user_agent`, `referer` | if there are any |
+/// | `request_id` | as the upstream is told |
 ///
 /// Long values are cut, which `…` at their end shows; bytes that are no text are written as
 /// `\xE4`. Queries are logged whole: an app that puts secrets into its addresses has them in this

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ProxyConfig;
+use crate::client_stream::ClientStream;
 use crate::flow::{Awaits, Broken, Flow};
 use crate::head_end::{Extent, HeadEnd};
 use crate::patience::{Patience, Wait};
@@ -24,6 +25,8 @@ pub(crate) struct Call<'a, C, U> {
     pub(crate) config: &'a ProxyConfig,
     /// The client's connection may serve another request, if nothing else forbids it.
     pub(crate) may_stay: bool,
+    /// What responses without `Strict-Transport-Security` get as that.
+    pub(crate) hsts: Option<&'a str>,
 }
 
 /// A request's body, and the head before it.
@@ -68,7 +71,7 @@ pub(crate) const SENT_AHEAD: usize = 16 * 1024;
 
 impl<C, U> Call<'_, C, U>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: ClientStream,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// Sends the request until the head of its response is there. That of the client's response
@@ -91,6 +94,10 @@ where
             if let Poll::Ready(Err(_)) = self.client.poll_flush(cx) {
                 return Poll::Ready(Err(Trouble::ClientGone));
             }
+            // Who sends interim responses without end waits for a client that does not take them.
+            if self.client.output.len() >= SENT_AHEAD {
+                break;
+            }
             match self.upstream.poll_fill(cx, self.config.limits.head_bytes) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Trouble::Lost)),
                 Poll::Ready(Ok(_)) => {
@@ -103,6 +110,9 @@ where
             }
         }
         if self.upload.state == Uploaded::NotYet {
+            if self.client.stream.poll_left(cx).is_ready() {
+                return Poll::Ready(Err(Trouble::ClientGone));
+            }
             self.wait_for_body();
         } else if poll_gone(self.client, cx).is_ready() {
             return Poll::Ready(Err(Trouble::ClientGone));
@@ -130,6 +140,9 @@ where
                 self.patience.end();
                 return Poll::Ready(Ok(()));
             }
+            Poll::Ready(Ok(())) if self.client.stream.poll_left(cx).is_ready() => {
+                return Poll::Ready(Err(Cut::ByClient));
+            }
             Poll::Ready(Ok(())) => self.wait_for_body(),
             Poll::Ready(Err(Broken::Source | Broken::TooLarge)) => {
                 return Poll::Ready(Err(Cut::ByUpstream));
@@ -143,10 +156,11 @@ where
             }
             Poll::Pending => {
                 self.patience.end();
-                if self.upload.state == Uploaded::NotYet {
-                    return Poll::Pending;
-                }
-                return poll_gone(self.client, cx).map(|()| Err(Cut::ByClient));
+                let gone = match self.upload.state {
+                    Uploaded::NotYet => self.client.stream.poll_left(cx),
+                    _ => poll_gone(self.client, cx),
+                };
+                return gone.map(|()| Err(Cut::ByClient));
             }
         }
         self.patience.poll_over(cx).map(|_| Err(Cut::ByClient))
@@ -191,6 +205,7 @@ where
                 limits,
                 self.asked,
                 self.may_stay,
+                self.hsts,
                 &mut self.client.output,
             );
             input.consume(length);
@@ -208,8 +223,11 @@ where
 /// Ready when the client has gone. What it sends ahead is kept, up to a limit.
 pub(crate) fn poll_gone<C>(client: &mut Wire<C>, cx: &mut Context<'_>) -> Poll<()>
 where
-    C: AsyncRead + Unpin,
+    C: ClientStream,
 {
+    if client.stream.poll_left(cx).is_ready() {
+        return Poll::Ready(());
+    }
     loop {
         match ready!(client.poll_fill(cx, SENT_AHEAD)) {
             Ok(0) | Err(_) => return Poll::Ready(()),

@@ -1,5 +1,5 @@
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +10,18 @@ use tokio::time::Instant;
 
 use crate::call::shortest_limit;
 use crate::client_stream::ClientStream;
+use crate::entrance::Entrance;
 use crate::exchange::After;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
-use crate::page::Page;
+use crate::page::{Body, Page};
 use crate::patience::{Patience, Wait};
+use crate::peer::Peer;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::stats::count;
+use crate::stats::{Open, count};
 use crate::stop::Stop;
 use crate::turnstile::Ticket;
 use crate::wire::Wire;
@@ -28,21 +31,22 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
-    pub(crate) ip: IpAddr,
-    /// The same, as upstreams are told.
-    pub(crate) address: String,
-    /// What it says about who asked is believed.
-    pub(crate) is_trusted: bool,
+    /// Where it came in.
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) peer: Peer,
     pub(crate) wire: Wire<C>,
     pub(crate) patience: Patience,
     /// The normalised host of the request.
     pub(crate) host: String,
     pub(crate) record: Record,
+    /// Of the request.
+    pub(crate) provenance: Provenance,
     head_end: HeadEnd,
     has_asked: bool,
     is_busy: bool,
-    /// Keeps the worker from ending before the connection, and the tunnel that it may become.
-    _live: Pinned<InFlight>,
+    /// Keeps the worker from ending before the connection, and the tunnel that it may become. A
+    /// stream has none: its connection does.
+    _live: Option<Pinned<InFlight>>,
 }
 
 /// What comes while a request is awaited.
@@ -61,21 +65,15 @@ enum Next {
 impl<C: ClientStream> Client<C> {
     pub(crate) fn new(
         worker: &Arc<Worker>,
+        entrance: &Arc<Entrance>,
         peer: SocketAddr,
-        live: Pinned<InFlight>,
+        live: Option<Pinned<InFlight>>,
         stream: C,
     ) -> Client<C> {
-        count(&worker.counters.connections);
-        count(&worker.counters.connections_total);
-        let ip = peer.ip().to_canonical();
+        let peer = Peer::new(peer, entrance.scheme(), &worker.config);
         Client {
-            ip,
-            address: ip.to_string(),
-            is_trusted: worker
-                .config
-                .trusted_proxies
-                .iter()
-                .any(|network| network.contains(ip)),
+            provenance: Provenance::of(&peer),
+            peer,
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
@@ -84,6 +82,7 @@ impl<C: ClientStream> Client<C> {
             has_asked: false,
             is_busy: false,
             worker: Arc::clone(worker),
+            entrance: Arc::clone(entrance),
             _live: live,
         }
     }
@@ -91,6 +90,7 @@ impl<C: ClientStream> Client<C> {
     /// Serves the connection until it ends, also as the tunnel that it may become.
     pub(crate) async fn serve(mut self, _ticket: Ticket) {
         let worker = Arc::clone(&self.worker);
+        let _open = Open::count(&worker.counters);
         let mut stopping = Stopping::new(&worker.stop);
         loop {
             let next = poll_fn(|cx| self.poll_next(cx, Some(&mut stopping))).await;
@@ -114,7 +114,7 @@ impl<C: ClientStream> Client<C> {
             match after {
                 After::Next => {}
                 After::Linger => return self.linger().await,
-                After::Close if self.wire.input.is_empty() => return,
+                After::Close if self.wire.input.is_empty() => return self.close().await,
                 After::Close => return self.linger().await,
                 After::Reset => return self.wire.stream.reset_when_closed(),
             }
@@ -128,24 +128,24 @@ impl<C: ClientStream> Client<C> {
         count(&counters.in_flight);
         self.is_busy = true;
         let head = &self.wire.input.filled()[..head];
-        self.record.begin(&self.worker, head);
+        self.record.begin(&self.worker, head, C::VERSION);
     }
 
     /// Answers what is no request, or does not become one in time.
     async fn refuse(&mut self, failure: Failure) -> After {
         let head = self.wire.input.filled();
-        self.record.begin_unread(&self.worker, head);
+        self.record.begin_unread(&self.worker, head, C::VERSION);
         let after = self.page(Page::of(failure), true).await;
-        self.record.end(&self.worker, self.ip);
+        self.record.end(&self.worker, &self.peer);
         after
     }
 
-    fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if std::mem::take(&mut self.is_busy) {
             let in_flight = &self.worker.counters.in_flight;
             in_flight.fetch_sub(1, Ordering::Relaxed);
         }
-        self.record.end(&self.worker, self.ip);
+        self.record.end(&self.worker, &self.peer);
         if self.wire.input.is_empty() {
             self.wire.input.release();
         }
@@ -246,11 +246,14 @@ impl<C: ClientStream> Client<C> {
         stays: bool,
     ) -> After {
         let stays = stays && !self.worker.stop.is_told();
-        let begun = self.wire.output.len();
-        page.write(with_body, !stays, &mut self.wire.output);
-        let answer = &self.wire.output.filled()[begun..];
-        self.record.answered_with(page.status(), answer);
-        match (self.flush().await, stays) {
+        let page = page.with_page_of(self.worker.config.error_pages.as_deref());
+        self.record.answered(page.status());
+        let body = page.write_head(!stays, &mut self.wire.output);
+        let is_taken = match with_body {
+            true => self.write_body(&body).await,
+            false => self.flush().await,
+        };
+        match (is_taken, stays) {
             (false, _) => {
                 self.record.client_left();
                 After::Reset
@@ -258,6 +261,21 @@ impl<C: ClientStream> Client<C> {
             (true, true) => After::Next,
             (true, false) => After::Linger,
         }
+    }
+
+    /// Whether the client has taken all. A client that takes it slowly has no more than a piece of
+    /// a long page held for it.
+    async fn write_body(&mut self, body: &Body) -> bool {
+        for piece in body.pieces() {
+            for part in piece.as_bytes().chunks(PAGE_PIECE) {
+                if self.wire.output.len() + part.len() > PAGE_PIECE && !self.flush().await {
+                    return false;
+                }
+                self.wire.output.append(part);
+                self.record.bytes_out += part.len() as u64;
+            }
+        }
+        self.flush().await
     }
 
     /// Whether the client has taken all.
@@ -272,6 +290,24 @@ impl<C: ClientStream> Client<C> {
             self.patience.poll_over(cx).map(|_| false)
         })
         .await
+    }
+
+    /// Says that nothing more comes, where the protocol has a word for it: without, a client takes
+    /// the end for an attack.
+    async fn close(&mut self) {
+        if !C::ENDS_BY_WORD {
+            return;
+        }
+        self.patience.end();
+        self.patience.wait(Wait::Linger, LINGER);
+        poll_fn(|cx| {
+            match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
+                // It may have gone first.
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => self.patience.poll_over(cx).map(|_| ()),
+            }
+        })
+        .await;
     }
 
     /// Closes in a way that lets the last answer arrive. To close while the client still sends is
@@ -307,12 +343,11 @@ impl<C: ClientStream> Client<C> {
 
 impl<C> Drop for Client<C> {
     fn drop(&mut self) {
-        self.record.break_off(&self.worker, self.ip);
-        let counters = &self.worker.counters;
+        self.record.break_off(&self.worker, &self.peer);
         if self.is_busy {
-            counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let in_flight = &self.worker.counters.in_flight;
+            in_flight.fetch_sub(1, Ordering::Relaxed);
         }
-        counters.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -348,8 +383,10 @@ const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
 /// How long, and for how many bytes, a client that has its answer may go on sending.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_BYTES: usize = 256 * 1024;
+/// How much of a page of the proxy's own is held for a client at a time.
+const PAGE_PIECE: usize = 15 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -380,10 +417,11 @@ mod tests {
             turnstile: Arc::new(Turnstile::new(usize::MAX)),
             stop: Arc::default(),
         });
-        let live = Pinned::new(&worker.live).unwrap();
+        let live = Pinned::new(&worker.live);
         let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
         let ticket = worker.turnstile.enter(peer.ip()).unwrap();
-        let serving = tokio::spawn(Client::new(&worker, peer, live, inside).serve(ticket));
+        let serving =
+            tokio::spawn(Client::new(&worker, &Arc::default(), peer, live, inside).serve(ticket));
         (outside, serving, worker)
     }
 
@@ -582,11 +620,12 @@ mod tests {
     async fn an_idle_connection_is_small() {
         let (_client, serving, worker) = serve(limits());
         drop(serving);
-        let live = Pinned::new(&worker.live).unwrap();
+        let live = Pinned::new(&worker.live);
         let (_outside, inside) = duplex(1);
-        let client = Client::new(&worker, ([192, 0, 2, 1], 1).into(), live, inside);
+        let peer = ([192, 0, 2, 1], 1).into();
+        let client = Client::new(&worker, &Arc::default(), peer, live, inside);
         let ticket = worker.turnstile.enter(([192, 0, 2, 1]).into()).unwrap();
         let size = size_of_val(&client.serve(ticket));
-        assert!(size < 2500, "{size}");
+        assert!(size < 2700, "{size}");
     }
 }

@@ -1,8 +1,9 @@
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, Network};
+use crate::{AccessLog, ErrorPages, HeaderName, Network};
 
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,10 +12,19 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// How much it takes.
     pub limits: Limits,
-    /// The proxies in front of this one. What they say in `X-Forwarded-*`, `Forwarded` and
-    /// `X-Real-IP` is passed on, and their address added to `X-Forwarded-For`. None by default:
-    /// what anybody else says is replaced.
+    /// The proxies in front of this one. What they say in `X-Forwarded-*` and `Forwarded` is passed
+    /// on, with their own address added, and their `X-Request-ID` and `X-Request-Start` are kept.
+    /// The client is the nearest one in `X-Forwarded-For`, or else in `Forwarded`, that is none
+    /// of them; the proxy itself when that can't be told. None by default: what anybody else
+    /// says is replaced.
     pub trusted_proxies: Vec<Network>,
+    /// The header in which the trusted proxies tell the client's address, as those of a content
+    /// delivery network do: `CF-Connecting-IP`, say. Where they send it, it is believed in place
+    /// of `X-Forwarded-For`; from anybody else it is dropped. None by default.
+    pub client_ip_header: Option<HeaderName>,
+    /// What is answered where the proxy answers by itself, unless the route has a page for it. The
+    /// proxy's own short texts by default.
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
     /// Where each request is logged. Nowhere by default.
@@ -27,9 +37,18 @@ impl Default for ProxyConfig {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            client_ip_header: None,
+            error_pages: None,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             access_log: None,
         }
+    }
+}
+
+impl ProxyConfig {
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        let mut networks = self.trusted_proxies.iter();
+        networks.any(|network| network.contains(address))
     }
 }
 

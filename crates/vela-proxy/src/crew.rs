@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
 use crate::turnstile::Ticket;
 
@@ -26,6 +27,8 @@ pub(crate) struct Arrival {
     pub(crate) peer: SocketAddr,
     pub(crate) ticket: Ticket,
     pub(crate) live: Pinned<InFlight>,
+    /// Where it came in.
+    pub(crate) entrance: Arc<Entrance>,
 }
 
 pub(crate) type Inbox = mpsc::UnboundedReceiver<Arrival>;
@@ -79,12 +82,19 @@ pub(crate) struct Relief<'a> {
 
 impl Relief<'_> {
     /// Passes a connection on. It is lost only with the worker that gets it.
-    pub(crate) fn take(self, socket: std::net::TcpStream, peer: SocketAddr, ticket: Ticket) {
+    pub(crate) fn take(
+        self,
+        socket: std::net::TcpStream,
+        peer: SocketAddr,
+        ticket: Ticket,
+        entrance: &Arc<Entrance>,
+    ) {
         let arrival = Arrival {
             socket,
             peer,
             ticket,
             live: self.live,
+            entrance: Arc::clone(entrance),
         };
         if self.inbox.send(arrival).is_err() {
             tracing::error!("a worker of the proxy has ended before the others");

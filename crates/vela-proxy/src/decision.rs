@@ -1,6 +1,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::ErrorPages;
+use crate::entrance::{ACME_CHALLENGES, Entrance};
 use crate::record::Record;
 use crate::route_table::{Route, RouteTable};
 
@@ -25,6 +29,8 @@ pub(crate) enum Decision {
     Pass(Arc<Route>),
     /// The client is to ask there.
     Redirect(String),
+    /// A certificate authority asks, and this is its answer.
+    Challenge(Bytes),
     /// The route's app is not to be reached for now.
     Maintenance(Arc<Route>),
     /// No route is for it.
@@ -36,6 +42,7 @@ impl Decision {
     pub(crate) fn on(
         asked: &Destination<'_>,
         routes: &RouteTable,
+        entrance: &Entrance,
         record: &mut Record,
         worker: usize,
     ) -> Decision {
@@ -43,11 +50,20 @@ impl Decision {
             return Decision::Unknown;
         };
         record.routed(&route, worker);
+        if let Some(text) = entrance.challenge(asked.target) {
+            return Decision::Challenge(text);
+        }
         let options = &route.options;
-        if let Some(canonical) = &options.canonical
-            && canonical.as_str() != asked.host
-        {
-            return Decision::Redirect(asked.at(canonical.as_str()));
+        let canonical = options.canonical.as_ref().map(|host| host.as_str());
+        let host = canonical.unwrap_or(asked.host);
+        // What is asked of the server as a whole, or by a certificate authority, stays where it is.
+        if asked.target.starts_with('/') && !asked.target.starts_with(ACME_CHALLENGES) {
+            if let Some(port) = entrance.https_port(host) {
+                return Decision::Redirect(asked.over_https(host, port));
+            }
+            if host != asked.host {
+                return Decision::Redirect(asked.at(host));
+            }
         }
         match &options.maintenance {
             Some(one)
@@ -61,6 +77,16 @@ impl Decision {
             _ => Decision::Pass(route),
         }
     }
+
+    /// The pages of the route, if there is one.
+    pub(crate) fn pages(&self) -> Option<&ErrorPages> {
+        match self {
+            Decision::Pass(route) | Decision::Maintenance(route) => {
+                route.options.error_pages.as_deref()
+            }
+            Decision::Redirect(_) | Decision::Challenge(_) | Decision::Unknown => None,
+        }
+    }
 }
 
 impl Destination<'_> {
@@ -71,8 +97,15 @@ impl Destination<'_> {
             _ => "",
         };
         let colon = if port.is_empty() { "" } else { ":" };
-        let path = if self.target == "*" { "" } else { self.target };
-        format!("{}://{host}{colon}{port}{path}", self.scheme)
+        format!("{}://{host}{colon}{port}{}", self.scheme, self.target)
+    }
+
+    fn over_https(&self, host: &str, port: u16) -> String {
+        let port = match port {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        format!("https://{host}{port}{}", self.target)
     }
 }
 
@@ -87,7 +120,7 @@ mod tests {
             ("www.a.test:8080", "/", "http://a.test:8080/"),
             ("www.a.test:", "/", "http://a.test/"),
             ("[::1]", "/", "http://a.test/"),
-            ("[::1]:81", "*", "http://a.test:81"),
+            ("[::1]:81", "/", "http://a.test:81/"),
         ] {
             let asked = Destination {
                 scheme: "http",
@@ -97,6 +130,8 @@ mod tests {
                 client: [192, 0, 2, 1].into(),
             };
             assert_eq!(asked.at("a.test"), location);
+            let secure = format!("https://a.test{target}");
+            assert_eq!(asked.over_https("a.test", 443), secure);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::ErrorPages;
 use crate::admission::Admission;
 use crate::buffer::Buffer;
 use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
@@ -14,6 +15,7 @@ use crate::client_stream::ClientStream;
 use crate::decision::Decision;
 use crate::dial::dial;
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::generation::Generation;
 use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
@@ -21,7 +23,7 @@ use crate::page::Page;
 use crate::pool::Connection;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::request_head::{self, Asked, Sender};
+use crate::request_head::{self, Asked};
 use crate::response_head::Answered;
 use crate::route_table::Route;
 use crate::tally::Stream;
@@ -74,30 +76,33 @@ impl<C: ClientStream> Client<C> {
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
         self.begin(head);
         let mut request = Buffer::default();
-        let sender = Sender {
-            ip: self.ip,
-            address: &self.address,
-            scheme: "http",
-            is_trusted: self.is_trusted,
-        };
+        let mut decision = Decision::Unknown;
+        let decided = &mut decision;
         let translated = request_head::translate(
             &self.wire.input.filled()[..head],
-            &self.worker.config.limits,
-            sender,
+            &self.worker.config,
+            &self.peer,
             &mut self.host,
+            &mut self.provenance,
             &mut request,
             |destination| {
                 let worker = &self.worker;
                 let number = worker.counters.worker;
-                Decision::on(destination, &worker.routes, &mut self.record, number)
+                let record = &mut self.record;
+                *decided =
+                    Decision::on(destination, &worker.routes, &self.entrance, record, number);
+                decided
             },
         );
         self.wire.input.consume(head);
-        let (asked, flow, decision) = match translated {
+        let (asked, flow) = match translated {
             Ok(translated) => translated,
-            Err(refusal) => return self.page(Page::of(Failure::Refused(refusal)), true).await,
+            Err(refusal) => {
+                let page = Page::of(Failure::Refused(refusal));
+                return self.page(page.with_page_of(decision.pages()), true).await;
+            }
         };
-        self.record.translated(request.filled(), &self.host);
+        self.record.understood(&self.provenance, &self.host);
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
@@ -111,7 +116,11 @@ impl<C: ClientStream> Client<C> {
             Decision::Maintenance(route) => {
                 let maintenance = route.options.maintenance.as_ref();
                 let message = maintenance.and_then(|one| one.message.as_deref());
-                let page = Page::maintenance(message);
+                let page = Page::maintenance(message).with_page_of(pages(&route));
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
+            Decision::Challenge(text) => {
+                let page = Page::challenge(&text);
                 return self.answer(page, true, &asked, &mut upload).await;
             }
             Decision::Unknown => {
@@ -126,14 +135,15 @@ impl<C: ClientStream> Client<C> {
         match sent {
             Ok(sent) => self.respond(sent, &mut upload, &asked).await,
             Err(Unanswered::Unsent(failure) | Unanswered::Failed(failure)) => {
+                let Provenance { client, id } = &self.provenance;
+                tracing::debug!(%client, id = id.as_str(), %failure, "no upstream answers");
                 let is_sound = !matches!(
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
                 );
                 let is_cut = failure == Failure::BodyAborted && self.has_client_gone().await;
-                let after = self
-                    .answer(Page::of(failure), is_sound, &asked, &mut upload)
-                    .await;
+                let page = Page::of(failure).with_page_of(pages(admission.route()));
+                let after = self.answer(page, is_sound, &asked, &mut upload).await;
                 if is_cut {
                     self.record.client_left_unanswered();
                 }
@@ -258,11 +268,11 @@ impl<C: ClientStream> Client<C> {
                 let mut connection = match kept {
                     Some(connection) => connection,
                     None => {
-                        let since = self.record.clock();
+                        self.record.turns_to_upstream();
                         let dialling = dial(&generation.upstreams[upstream], &worker.config);
                         match unless_gone(&mut self.wire, Box::pin(dialling)).await? {
                             Ok(connection) => {
-                                self.record.connected(since);
+                                self.record.connected();
                                 connection
                             }
                             Err(refused) => {
@@ -274,11 +284,11 @@ impl<C: ClientStream> Client<C> {
                     }
                 };
                 connection.output = std::mem::take(request);
-                let since = self.record.clock();
+                self.record.turns_to_upstream();
                 let trouble = match self.ask(&mut connection, asked, upload, patience).await {
                     Ok(answered) => {
                         let tag = &generation.upstreams[upstream].tag;
-                        self.record.responded(since, tag);
+                        self.record.responded(tag);
                         return Ok((answered, connection, upstream));
                     }
                     Err(trouble) => trouble,
@@ -329,6 +339,7 @@ impl<C: ClientStream> Client<C> {
             asked,
             config: &self.worker.config,
             may_stay: !self.worker.stop.is_told(),
+            hsts: self.entrance.hsts(&self.host),
         };
         let mut head_end = HeadEnd::default();
         let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end, patience)).await;
@@ -398,6 +409,7 @@ impl<C: ClientStream> Client<C> {
             asked,
             config: &self.worker.config,
             may_stay: true,
+            hsts: None,
         };
         let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
         self.patience.end();
@@ -423,6 +435,11 @@ impl<C: ClientStream> Client<C> {
             Err(Cut::ByClient) => After::Linger,
         }
     }
+}
+
+/// What the route answers with where the proxy answers by itself.
+fn pages(route: &Route) -> Option<&ErrorPages> {
+    route.options.error_pages.as_deref()
 }
 
 /// An open connection that served a request before.

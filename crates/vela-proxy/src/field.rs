@@ -16,7 +16,7 @@ pub(crate) enum Field {
     Upgrade,
     /// For one connection only, whether `Connection` names it or not.
     HopByHop,
-    /// What clients say about who they are: nobody vouches for it.
+    /// What clients say about who they are and when they asked: nobody vouches for it.
     Claim,
 }
 
@@ -37,6 +37,7 @@ impl Field {
             10 if is(b"connection") => Field::Connection,
             10 if is(b"keep-alive") => Field::HopByHop,
             12 if is(b"content-type") => Field::ContentType,
+            12 if is_like(name, b"x-request-id") => Field::Claim,
             14 if is(b"content-length") => Field::ContentLength,
             14 if is(b"http2-settings") => Field::HopByHop,
             // A server that takes `_` for `-` would find another end of the message.
@@ -44,6 +45,7 @@ impl Field {
             17 if is_like(name, b"transfer-encoding") && !is(b"transfer-encoding") => {
                 Field::HopByHop
             }
+            15 if is_like(name, b"x-request-start") => Field::Claim,
             16 if is(b"proxy-connection") => Field::HopByHop,
             17 if is(b"transfer-encoding") => Field::TransferEncoding,
             18 if is(b"proxy-authenticate") => Field::ProxyAuthenticate,
@@ -74,15 +76,17 @@ pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|one| !one.is_empty())
 }
 
-/// A number as a `Content-Length` has it: nothing but digits.
+/// A number as a `Content-Length` has it: nothing but digits, and no more than 63 bits, since many servers count with
+/// a sign.
 pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+    let number = digits.iter().try_fold(0i64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
-    })
+    });
+    number?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -101,6 +105,10 @@ mod tests {
             ("x_forwarded_for", Field::Claim),
             ("X-Forwarded-Anything", Field::Claim),
             ("x_Real-IP", Field::Claim),
+            ("X-Request-ID", Field::Claim),
+            ("x_request_id", Field::Claim),
+            ("X-Request_Start", Field::Claim),
+            ("X-Request-Ids", Field::Other),
             ("Proxy", Field::Claim),
             ("Content_Length", Field::HopByHop),
             ("transfer_encoding", Field::HopByHop),
@@ -116,8 +124,8 @@ mod tests {
     #[test]
     fn a_number_is_digits_only() {
         assert_eq!(number(b"0018"), Some(18));
-        assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
-        for text in ["", "+1", "-1", "1 ", "0x1", "1_0", "18446744073709551616"] {
+        assert_eq!(number(b"9223372036854775807"), Some(u64::MAX / 2));
+        for text in ["", "+1", "-1", "1 ", "0x1", "1_0", "9223372036854775808"] {
             assert_eq!(number(text.as_bytes()), None, "{text}");
         }
     }

@@ -3,6 +3,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::HeaderName;
 use crate::buffer::Buffer;
 use crate::chunks::{Chunks, LONGEST_TRAILERS, Piece};
 use crate::field::Field;
@@ -21,6 +22,8 @@ pub(crate) struct Flow {
     /// How much more may come in chunks.
     allowed: u64,
     passed: u64,
+    /// No trailer of that name is passed on.
+    barred: Option<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,7 @@ impl Flow {
             awaits: Awaits::Source,
             allowed: u64::MAX,
             passed: 0,
+            barred: None,
         }
     }
 
@@ -84,6 +88,14 @@ impl Flow {
         match self.source {
             Source::Length(length) if length > allowed => None,
             _ => Some(Flow { allowed, ..self }),
+        }
+    }
+
+    /// Passes no trailer of that name on.
+    pub(crate) fn without_trailer(self, name: HeaderName) -> Flow {
+        Flow {
+            barred: Some(name),
+            ..self
         }
     }
 
@@ -170,7 +182,8 @@ impl Flow {
                 }
             }
             if self.is_done() {
-                return Poll::Ready(Ok(()));
+                self.awaits = Awaits::Sink;
+                return to.poll_flush(cx).map_err(Broken::Sink);
             }
             match from.poll_fill(cx, HIGH_WATER) {
                 Poll::Ready(Ok(0)) if matches!(self.source, Source::UntilClose) => {
@@ -182,7 +195,12 @@ impl Flow {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Source)),
                 Poll::Ready(Ok(_)) => self.has_moved = true,
                 Poll::Pending => {
-                    self.awaits = Awaits::Source;
+                    // A stream that encrypts may hold back what it has taken.
+                    self.awaits = match to.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => Awaits::Source,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Sink(error))),
+                        Poll::Pending => Awaits::Sink,
+                    };
                     return Poll::Pending;
                 }
             }
@@ -216,7 +234,8 @@ impl Flow {
                     input.consume(length);
                 }
                 Piece::Trailers(length) => {
-                    let trailers = checked_trailers(&input.filled()[..length])?;
+                    let trailers =
+                        checked_trailers(&input.filled()[..length], self.barred.as_ref())?;
                     if self.to_chunks {
                         output.append(b"0\r\n");
                         if self.takes_trailers {
@@ -247,7 +266,7 @@ fn append_chunk(data: &[u8], output: &mut Buffer) {
 }
 
 /// The lines of a trailer section that may be passed on.
-fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
+fn checked_trailers(section: &[u8], barred: Option<&HeaderName>) -> Result<Vec<u8>, Broken> {
     let mut passed = Vec::new();
     if section.len() > 2 {
         debug_assert!(section.len() <= 2 * LONGEST_TRAILERS);
@@ -261,8 +280,10 @@ fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
             return Err(Broken::Source);
         }
         for field in fields {
-            if Field::of(field.name.as_bytes()).may_be_trailer() {
-                passed.extend_from_slice(field.name.as_bytes());
+            let name = field.name.as_bytes();
+            let is_barred = barred.is_some_and(|barred| barred.is_like(name));
+            if Field::of(name).may_be_trailer() && !is_barred {
+                passed.extend_from_slice(name);
                 passed.extend_from_slice(b": ");
                 passed.extend_from_slice(field.value);
                 passed.extend_from_slice(b"\r\n");
@@ -276,7 +297,7 @@ fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, Broken> {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
 
@@ -319,6 +340,36 @@ mod tests {
         assert!(got.ends_with("\r\n0\r\nX: 1\r\n\r\n"), "{got}");
         let got = pass(chunks(true, false), chunked).await.unwrap();
         assert!(got.ends_with("\r\nd\r\n0\r\n\r\n"), "{got}");
+    }
+
+    /// As a stream that encrypts does.
+    #[tokio::test]
+    async fn what_the_sink_holds_back_is_not_forgotten() {
+        let (mut before, from) = duplex(64);
+        let (to, mut behind) = duplex(64);
+        let (mut from, mut to) = (Wire::new(from), Wire::new(BufWriter::new(to)));
+        let mut flow = Flow::length(6);
+        let mut got = [0; 3];
+        before.write_all(b"abc").await.unwrap();
+        let passed = futures::poll!(poll_fn(|cx| flow.poll_pass(cx, &mut from, &mut to)));
+        assert!(passed.is_pending());
+        assert_eq!(flow.awaits(), Awaits::Source);
+        assert!(futures::poll!(std::pin::pin!(behind.read_exact(&mut got))).is_ready());
+        before.write_all(b"def").await.unwrap();
+        let passed = futures::poll!(poll_fn(|cx| flow.poll_pass(cx, &mut from, &mut to)));
+        assert!(matches!(passed, Poll::Ready(Ok(()))));
+        assert!(futures::poll!(std::pin::pin!(behind.read_exact(&mut got))).is_ready());
+        assert_eq!(&got, b"def");
+    }
+
+    #[tokio::test]
+    async fn trailers_make_no_claims() {
+        let flow = Flow::chunks(Chunks::default(), true, true);
+        let flow = flow.without_trailer("Client-IP".parse().unwrap());
+        let sent = b"0\r\nX: 1\r\nCLIENT-IP: 6\r\nClient_Ip: 6\r\nForwarded: for=6\r\n\
+            X-Request-ID: 6\r\nX_Request_Id: 6\r\nX-Request-Start: 6\r\nClient-IPs: 2\r\n\r\n";
+        let got = pass(flow, sent).await.unwrap();
+        assert_eq!(got, "0\r\nX: 1\r\nClient-IPs: 2\r\n\r\n");
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use memchr::memchr;
+
 /// A host that requests are routed by: lower case, with no port and no trailing dot.
 ///
 /// ```
@@ -75,8 +77,8 @@ pub(crate) fn normalise(text: &str) -> Option<Cow<'_, str>> {
     if text.starts_with('[') {
         return normalise_ipv6(text);
     }
-    let name = match text.split_once(':') {
-        Some((name, port)) if is_port(port) => name,
+    let name = match memchr(b':', text.as_bytes()) {
+        Some(at) if is_port(&text[at + 1..]) => &text[..at],
         Some(_) => return None,
         None => text,
     };

@@ -75,55 +75,76 @@
 //!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
 //!   without a lock.
-//! - Clients are not believed about `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, neither in
-//!   headers nor in trailers: these are replaced, unless a trusted proxy says so in headers.
+//! - An upstream is told who asked, for what and when by `X-Forwarded-For`, `-Proto`, `-Host` and
+//!   `-Port`, `Forwarded`, `X-Real-IP`, `X-Request-ID` and `X-Request-Start`. Clients are not
+//!   believed about these, neither in headers nor in trailers, nor when they write `_` for `-`:
+//!   they are replaced, unless a trusted proxy says so in headers.
 //! - An answer to a request whose body nobody wants arrives: the connection is closed for writing,
 //!   and what still comes is discarded for a second or 256 KiB.
 //! - A request ends when its response and its body have. An upstream that answers early is pinned
 //!   until it has been sent the rest.
+//! - HTTPS is a [`Listener`] with a [`tls::Tls`], which chooses certificates by name from a store
+//!   that may change at any time, and by itself resumes sessions and limits handshakes. [`acme`]
+//!   fills that store.
 //!
-//! The feature `test-util` adds `test_util`: a router in memory, and the tests that an
-//! implementation of [`Router`] or [`Park`] must pass.
+//! The feature `test-util` adds `test_util`: a router and a certifier in memory, and the tests that
+//! an implementation of [`Router`], [`Park`] or [`acme::Certifier`] must pass.
 #![forbid(unsafe_code)]
 
 mod accept;
 mod access_log;
+pub mod acme;
 mod address;
 mod admission;
 mod buffer;
 mod call;
 mod chunks;
+mod claims;
 mod client;
 mod client_stream;
 mod config;
 mod crew;
 mod decision;
 mod dial;
+mod entrance;
 mod error_pages;
 mod exchange;
 mod failure;
 mod field;
 mod flow;
+mod forwarded;
+mod forwarded_field;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
+mod handshake;
 mod head_end;
+mod header_name;
 mod host;
 mod host_pattern;
+mod http2;
 mod in_flight;
 mod lines;
+mod listener;
 mod log_entry;
 mod log_file;
 mod metrics;
 mod network;
+mod node;
 mod page;
+mod page_template;
 mod parking;
 mod path_prefix;
 mod patience;
+mod peer;
 mod pin_count;
 mod pool;
 mod proxy;
 mod record;
 mod refusal;
 mod request_head;
+mod request_id;
 mod response_head;
 mod route;
 mod route_options;
@@ -135,6 +156,7 @@ mod stop;
 mod tally;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
+pub mod tls;
 mod tunnel;
 mod turnstile;
 mod upstream_stream;
@@ -149,9 +171,11 @@ mod atomic {
 pub use access_log::{AccessLog, AccessLogError, Rotation};
 pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
-pub use error_pages::ErrorPages;
+pub use error_pages::{ErrorPages, ErrorPagesError};
+pub use header_name::{HeaderName, InvalidHeaderName};
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;
+pub use listener::Listener;
 pub use metrics::Metrics;
 pub use network::{InvalidNetwork, Network};
 pub use path_prefix::{InvalidPath, PathPrefix};

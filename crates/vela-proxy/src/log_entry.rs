@@ -1,10 +1,11 @@
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::forwarded::Provenance;
 use crate::record::milliseconds;
 
 /// A line of the access log in the making.
@@ -12,6 +13,9 @@ use crate::record::milliseconds;
 pub(crate) struct LogEntry {
     /// When the head had come.
     time: String,
+    /// When the proxy last turned to an upstream.
+    #[serde(skip)]
+    pub(crate) turned: Option<Instant>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) app: Option<String>,
     client: Option<IpAddr>,
@@ -19,8 +23,7 @@ pub(crate) struct LogEntry {
     host: String,
     path: String,
     protocol: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<&'static str>,
+    scheme: &'static str,
     pub(crate) status: u16,
     pub(crate) outcome: Outcome,
     duration_ms: f64,
@@ -64,7 +67,7 @@ const LONGEST_WORD: usize = 64;
 
 impl LogEntry {
     /// Takes what it needs of a head, which may be malformed or the begin of one.
-    pub(crate) fn of(head: &[u8]) -> LogEntry {
+    pub(crate) fn of(head: &[u8], version: Option<&str>) -> LogEntry {
         let mut lines = head.split(|&byte| byte == b'\n');
         let first = lines.next().unwrap_or_default().trim_ascii_end();
         let mut words = first.splitn(3, |&byte| byte == b' ');
@@ -75,6 +78,9 @@ impl LogEntry {
             protocol: word(LONGEST_WORD),
             ..LogEntry::default()
         };
+        if let Some(version) = version {
+            version.clone_into(&mut entry.protocol);
+        }
         for (name, value) in lines.filter_map(field) {
             if name.eq_ignore_ascii_case(b"host") {
                 entry.host = readable(value, LONGEST_VALUE);
@@ -87,27 +93,22 @@ impl LogEntry {
         entry
     }
 
-    /// Takes from the head that the upstream gets what the proxy found out or made up.
-    pub(crate) fn translated(&mut self, head: &[u8], host: &str) {
+    /// The request is for that host, and comes from there.
+    pub(crate) fn understood(&mut self, provenance: &Provenance, host: &str) {
         host.clone_into(&mut self.host);
-        for (name, value) in head.split(|&byte| byte == b'\n').filter_map(field) {
-            if name.eq_ignore_ascii_case(b"x-real-ip") {
-                let address = std::str::from_utf8(value).ok();
-                self.client = address.and_then(|address| address.parse().ok());
-            } else if name.eq_ignore_ascii_case(b"x-request-id") {
-                self.request_id = Some(readable(value, LONGEST_VALUE));
-            }
-        }
+        self.client = Some(provenance.client);
+        self.request_id = Some(provenance.id.as_str().to_owned());
     }
 
-    /// The finished line. `client` is who has the connection.
-    pub(crate) fn line(&mut self, took: Duration, client: IpAddr) -> Vec<u8> {
+    /// The finished line. `client` is who has the connection, which is of that scheme.
+    pub(crate) fn line(&mut self, took: Duration, client: IpAddr, scheme: &'static str) -> Vec<u8> {
         let took_signed = SignedDuration::try_from(took).unwrap_or(SignedDuration::MAX);
         let now = Timestamp::now();
         let begun = now.checked_sub(took_signed).unwrap_or(now);
         self.time = format!("{begun:.3}");
         self.duration_ms = milliseconds(took);
         self.client.get_or_insert(client);
+        self.scheme = scheme;
         let mut line = Vec::with_capacity(512);
         // A struct of texts and numbers can be written, and memory takes it.
         if let Err(error) = serde_json::to_writer(&mut line, self) {
@@ -152,8 +153,8 @@ mod tests {
     use super::*;
 
     fn line(head: &[u8]) -> Value {
-        let mut entry = LogEntry::of(head);
-        let line = entry.line(Duration::from_micros(1_234), [192, 0, 2, 1].into());
+        let mut entry = LogEntry::of(head, None);
+        let line = entry.line(Duration::from_micros(1_234), [192, 0, 2, 1].into(), "http");
         assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
         serde_json::from_slice(&line).unwrap()
     }
@@ -203,23 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn who_asked_is_what_the_upstream_is_told() {
-        let mut entry =
-            LogEntry::of(b"GET http://b/ HTTP/1.1\r\nHost: x\r\nX-Real-IP: 6.6.6.6\r\n\r\n");
-        entry.translated(
-            b"GET / HTTP/1.1\r\nx-real-ip: 2001:db8::7\r\nx-request-id: r1\r\n\r\n",
-            "b",
-        );
-        let line = entry.line(Duration::ZERO, [192, 0, 2, 1].into());
+    fn a_time_is_that_of_the_begin() {
+        let mut entry = LogEntry::of(b"GET / HTTP/1.1\r\n\r\n", Some("HTTP/2.0"));
+        let hour = Duration::from_secs(3600);
+        let line = entry.line(hour, [192, 0, 2, 1].into(), "https");
         let line: Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!(line["client"], "2001:db8::7");
-        assert_eq!(line["request_id"], "r1");
-        assert_eq!(line["host"], "b");
-        let time: Timestamp = line["time"].as_str().unwrap().parse().unwrap();
-        assert!(Timestamp::now().duration_since(time) < SignedDuration::from_secs(60));
-        assert_eq!(
-            line["time"].as_str().unwrap().len(),
-            "2026-01-02T03:04:05.678Z".len()
-        );
+        assert_eq!(line["protocol"], "HTTP/2.0");
+        assert_eq!(line["scheme"], "https");
+        let text = line["time"].as_str().unwrap();
+        assert_eq!(text.len(), "2026-01-02T03:04:05.678Z".len());
+        let time: Timestamp = text.parse().unwrap();
+        let since = Timestamp::now().duration_since(time).as_secs();
+        assert!((3600..3660).contains(&since), "{since}");
     }
 }

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,8 @@ use crate::tally::Totals;
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
-    DrainLimits, Drained, Metrics, Park, ParkLimits, ProxyConfig, Replaced, RouteError, RouteId,
-    RouteSpec, Router, Serving, Stats,
+    DrainLimits, Drained, Listener, Maintenance, Metrics, Park, ParkLimits, ProxyConfig, Replaced,
+    RouteError, RouteId, RouteSpec, Router, Serving, Stats,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -57,12 +56,17 @@ impl Proxy {
 
     /// Accepts and serves connections on listeners that are already bound, from now on. A copy of
     /// a listener that the caller keeps, for the next process say, stays bound after the shutdown.
+    /// A plain [`std::net::TcpListener`] is served HTTP.
     ///
     /// May be called again, for other listeners: the routes are shared.
     ///
     /// # Errors
     /// When a thread, a runtime or a listener cannot be set up: then nothing is served.
-    pub fn serve(&self, listeners: Vec<TcpListener>) -> io::Result<Serving> {
+    pub fn serve<L: Into<Listener>>(
+        &self,
+        listeners: impl IntoIterator<Item = L>,
+    ) -> io::Result<Serving> {
+        let listeners = listeners.into_iter().map(Into::into).collect();
         let config = &self.inner.config;
         let stop = Arc::new(Stop::default());
         let (crew, parts) = Crew::of(config.workers.get());
@@ -93,7 +97,7 @@ impl Proxy {
                 pool: Arc::clone(&worker.pool),
                 counters: Arc::clone(&worker.counters),
             }));
-        Serving::start(&listeners, stop, workers)
+        Serving::start(listeners, stop, workers)
     }
 
     /// What it has done, and does now.
@@ -165,6 +169,15 @@ impl Router for Proxy {
     async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError> {
         let old = self.inner.routes.remove(id);
         Ok(old.map(|old| replaced(id.clone(), old)))
+    }
+
+    async fn maintain(
+        &self,
+        id: &RouteId,
+        maintenance: Option<Maintenance>,
+    ) -> Result<(), RouteError> {
+        self.inner.routes.maintain(id, maintenance);
+        Ok(())
     }
 
     fn stats(&self) -> Option<Stats> {

@@ -1,11 +1,10 @@
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use memchr::memmem;
-
 use crate::failure::Failure;
+use crate::forwarded::Provenance;
 use crate::log_entry::{LogEntry, Outcome};
+use crate::peer::Peer;
 use crate::route_table::Route;
 use crate::stats::count;
 use crate::tally::{CLIENT_LEFT, Class, Count, Fault, Method, Stream, Tally};
@@ -31,8 +30,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// A request has come, with this head.
-    pub(crate) fn begin(&mut self, worker: &Worker, head: &[u8]) {
+    /// A request has come, with this head, of that version if the head does not say so.
+    pub(crate) fn begin(&mut self, worker: &Worker, head: &[u8], version: Option<&str>) {
         *self = Record {
             begun: Some(Instant::now()),
             method: Method::of(head),
@@ -41,14 +40,14 @@ impl Record {
                 .config
                 .access_log
                 .as_ref()
-                .map(|_| Box::new(LogEntry::of(head))),
+                .map(|_| Box::new(LogEntry::of(head, version))),
             ..Record::default()
         };
     }
 
     /// What has come of a head is all that will be read of it.
-    pub(crate) fn begin_unread(&mut self, worker: &Worker, head: &[u8]) {
-        self.begin(worker, head);
+    pub(crate) fn begin_unread(&mut self, worker: &Worker, head: &[u8], version: Option<&str>) {
+        self.begin(worker, head, version);
         self.is_timed = false;
     }
 
@@ -66,23 +65,16 @@ impl Record {
         }
     }
 
-    /// The upstream is to get this head, which knows better than the connection who asked.
-    pub(crate) fn translated(&mut self, head: &[u8], host: &str) {
+    /// What its head says of where it comes from, and for whom.
+    pub(crate) fn understood(&mut self, provenance: &Provenance, host: &str) {
         if let Some(entry) = &mut self.entry {
-            entry.translated(head, host);
+            entry.understood(provenance, host);
         }
     }
 
     /// The answer begins. A later one, after an upgrade that failed say, counts instead.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = status;
-    }
-
-    /// The same, and this is all of the answer.
-    pub(crate) fn answered_with(&mut self, status: u16, answer: &[u8]) {
-        self.answered(status);
-        let head = memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
-        self.bytes_out = (answer.len() - head) as u64;
     }
 
     /// The client is gone, and the answer, if it has begun, is incomplete.
@@ -128,27 +120,30 @@ impl Record {
         self.add(worker, Count::StreamBegun(stream), 1);
     }
 
-    /// The time, if it will be logged.
-    pub(crate) fn clock(&self) -> Option<Instant> {
-        self.entry.as_ref().map(|_| Instant::now())
+    /// The upstream is about to be connected to, or to be asked.
+    pub(crate) fn turns_to_upstream(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.turned = Some(Instant::now());
+        }
     }
 
-    pub(crate) fn connected(&mut self, since: Option<Instant>) {
-        if let (Some(entry), Some(since)) = (&mut self.entry, since) {
-            entry.connect_ms = Some(milliseconds(since.elapsed()));
+    /// The upstream has accepted a connection.
+    pub(crate) fn connected(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.connect_ms = entry.turned.map(|turned| milliseconds(turned.elapsed()));
         }
     }
 
     /// The upstream's response has begun.
-    pub(crate) fn responded(&mut self, since: Option<Instant>, upstream: &str) {
-        if let (Some(entry), Some(since)) = (&mut self.entry, since) {
-            entry.response_ms = Some(milliseconds(since.elapsed()));
+    pub(crate) fn responded(&mut self, upstream: &str) {
+        if let Some(entry) = &mut self.entry {
+            entry.response_ms = entry.turned.map(|turned| milliseconds(turned.elapsed()));
             entry.upstream = Some(upstream.to_owned());
         }
     }
 
     /// The request has ended.
-    pub(crate) fn end(&mut self, worker: &Worker, client: IpAddr) {
+    pub(crate) fn end(&mut self, worker: &Worker, peer: &Peer) {
         let Some(begun) = self.begun.take() else {
             return;
         };
@@ -180,15 +175,15 @@ impl Record {
             entry.outcome = self.outcome;
             entry.bytes_in = self.bytes_in;
             entry.bytes_out = self.bytes_out;
-            log.write(entry.line(took, client));
+            log.write(entry.line(took, peer.ip, peer.scheme));
         }
     }
 
     /// The request is cut off before its end.
-    pub(crate) fn break_off(&mut self, worker: &Worker, client: IpAddr) {
+    pub(crate) fn break_off(&mut self, worker: &Worker, peer: &Peer) {
         if self.is_open() {
             self.outcome = Outcome::ProxyStopped;
-            self.end(worker, client);
+            self.end(worker, peer);
         }
     }
 

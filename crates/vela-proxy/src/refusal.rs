@@ -26,6 +26,10 @@ pub(crate) enum Refusal {
     TransferEncoding,
     #[error("CONNECT is not supported")]
     Connect,
+    #[error("what is at an https address must be asked for over a secured connection")]
+    Misdirected,
+    #[error("the only version that is understood is HTTP/1")]
+    Version,
     #[error("the only Expect that is understood is 100-continue")]
     Expectation,
 }
@@ -34,6 +38,8 @@ impl Refusal {
     pub(crate) fn status(self) -> u16 {
         match self {
             Refusal::TransferEncoding | Refusal::Connect => 501,
+            Refusal::Version => 505,
+            Refusal::Misdirected => 421,
             Refusal::Expectation => 417,
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,

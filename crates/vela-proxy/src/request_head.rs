@@ -1,27 +1,18 @@
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 
-use crate::Limits;
 use crate::buffer::Buffer;
 use crate::chunks::Chunks;
+use crate::claims::{self, Claims};
 use crate::decision::{Decision, Destination};
 use crate::field::{Field, elements, number};
 use crate::flow::Flow;
+use crate::forwarded::{self, Provenance};
 use crate::host::normalise;
 use crate::lines::Lines;
+use crate::peer::Peer;
 use crate::refusal::Refusal;
-
-/// Who a request came from, to be told to the upstream.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender<'a> {
-    pub(crate) ip: IpAddr,
-    /// The same, written out.
-    pub(crate) address: &'a str,
-    pub(crate) scheme: &'static str,
-    /// A proxy that knows better who asked.
-    pub(crate) is_trusted: bool,
-}
+use crate::{HeaderName, ProxyConfig};
 
 /// What a request's head says to the proxy.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +31,19 @@ pub(crate) struct Asked {
 }
 
 /// Reads a request's head, and lets `decide` say what becomes of the request. If it passes, writes
-/// the head that an upstream gets. The normalised host that it is for goes to `host`.
-pub(crate) fn translate(
+/// the head that an upstream gets. The normalised host that it is for goes to `host`, and where it
+/// comes from to `provenance`.
+pub(crate) fn translate<'d>(
     head: &[u8],
-    limits: &Limits,
-    sender: Sender<'_>,
+    config: &ProxyConfig,
+    peer: &Peer,
     host: &mut String,
+    provenance: &mut Provenance,
     out: &mut Buffer,
-    decide: impl FnOnce(&Destination<'_>) -> Decision,
-) -> Result<(Asked, Flow, Decision), Refusal> {
+    decide: impl FnOnce(&Destination<'_>) -> &'d Decision,
+) -> Result<(Asked, Flow), Refusal> {
+    *provenance = Provenance::of(peer);
+    let limits = &config.limits;
     let mut fields = [const { MaybeUninit::uninit() }; 128];
     let mut more_fields = Vec::new();
     let fields = match fields.get_mut(..limits.headers) {
@@ -62,6 +57,9 @@ pub(crate) fn translate(
     match request.parse_with_uninit_headers(head, fields) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
+        Err(httparse::Error::Version) if is_of_other_version(head) => {
+            return Err(Refusal::Version);
+        }
         _ => return Err(Refusal::Malformed),
     }
     let (Some(method), Some(target), Some(version)) =
@@ -85,30 +83,48 @@ pub(crate) fn translate(
         return Err(Refusal::Expectation);
     }
     let written_host = said.host?.ok_or(Refusal::NoHost)?;
-    let (authority, target) = split_target(target, method)?;
-    let written_host = match authority {
+    let (absolute, target) = split_target(target, method)?;
+    let written_host = match absolute {
+        // What is for a secured connection came over one, or by someone who vouches for it
+        // (RFC 9110, 7.4).
+        Some(("https", _)) if peer.scheme != "https" && !peer.is_trusted => {
+            return Err(Refusal::Misdirected);
+        }
         // In absolute form the authority wins over the Host header (RFC 9112, 3.2.2).
-        Some(authority) => authority,
+        Some((_, authority)) => authority,
         None => std::str::from_utf8(written_host).map_err(|_| Refusal::InvalidHost)?,
     };
     host.clear();
     host.push_str(&normalise(written_host).ok_or(Refusal::InvalidHost)?);
 
+    let claims = peer.is_trusted.then(|| Claims::of(request.headers));
+    let client = claims.as_ref().and_then(|claims| claims.client(config));
+    if let Some(client) = client {
+        provenance.client = client.ip;
+    }
     let decision = decide(&Destination {
-        scheme: sender.scheme,
+        scheme: match claims.as_ref().and_then(Claims::proto) {
+            Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
+            Some(proto) if proto.eq_ignore_ascii_case("http") => "http",
+            _ => peer.scheme,
+        },
         authority: written_host,
         host,
         target: &target,
-        client: sender.ip,
+        client: provenance.client,
     });
-    let route = match &decision {
+    let route = match decision {
         Decision::Pass(route) => Some(route),
         _ => None,
     };
+    let claim = config.client_ip_header.as_ref();
     let most = route.and_then(|route| route.options.max_body);
-    let flow = flow
+    let mut flow = flow
         .at_most(most.unwrap_or(u64::MAX).min(limits.body_bytes))
         .ok_or(Refusal::BodyTooLarge)?;
+    if let (Framing::Chunked, Some(name)) = (&framing, claim) {
+        flow = flow.without_trailer(name.clone());
+    }
     let protocol = said.upgrade.filter(|protocol| {
         // HTTP/1.0 knows no upgrade.
         said.names_upgrade && is_http11 && !is_h2c(protocol)
@@ -131,10 +147,14 @@ pub(crate) fn translate(
     out.append(written_host.as_bytes());
     out.append(b"\r\n");
     let passes = |field: Field, name: &[u8]| match field {
+        Field::Other if claim.is_some_and(|claim| claim.is_like(name)) => {
+            let is_it = |claim: &HeaderName| name.eq_ignore_ascii_case(claim.as_str().as_bytes());
+            peer.is_trusted && claim.is_some_and(is_it)
+        }
         Field::Other => !said.is_named(name),
         Field::ContentType | Field::ProxyAuthenticate => !said.is_named(name),
         Field::Trailer => true,
-        Field::Claim => sender.is_trusted && is_plain_claim(name),
+        Field::Claim => peer.is_trusted && claims::is_passed_on(name),
         _ => false,
     };
     Lines::of(head, request.headers).copy(passes, out);
@@ -147,30 +167,7 @@ pub(crate) fn translate(
         }
         Framing::Chunked => out.append(b"transfer-encoding: chunked\r\n"),
     }
-    out.append(b"x-forwarded-for: ");
-    let claimed = |name: &'static str| {
-        let is_it = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
-        request.headers.iter().filter(is_it)
-    };
-    if sender.is_trusted {
-        for before in claimed(FORWARDED_FOR).filter(|field| !field.value.is_empty()) {
-            out.append(before.value);
-            out.append(b", ");
-        }
-    }
-    out.append(sender.address.as_bytes());
-    out.append(b"\r\n");
-    for (name, value) in [
-        ("x-forwarded-proto", sender.scheme),
-        ("x-forwarded-host", written_host),
-    ] {
-        if !(sender.is_trusted && claimed(name).next().is_some()) {
-            out.append(name.as_bytes());
-            out.append(b": ");
-            out.append(value.as_bytes());
-            out.append(b"\r\n");
-        }
-    }
+    provenance.id = forwarded::tell(peer, claims.as_ref(), client, written_host, out);
     if let Some(prefix) = prefix {
         out.append(b"x-forwarded-prefix: ");
         out.append(prefix.as_str().as_bytes());
@@ -199,16 +196,7 @@ pub(crate) fn translate(
         takes_trailers: said.takes_trailers && is_http11,
         upgrades: protocol.is_some(),
     };
-    Ok((asked, flow, decision))
-}
-
-const FORWARDED_FOR: &str = "x-forwarded-for";
-
-/// Whether a trusted proxy would write it like that: `_` for `-` comes from someone before it.
-fn is_plain_claim(name: &[u8]) -> bool {
-    !name.contains(&b'_')
-        && !name.eq_ignore_ascii_case(b"proxy")
-        && !name.eq_ignore_ascii_case(FORWARDED_FOR.as_bytes())
+    Ok((asked, flow))
 }
 
 /// How a head says where its body ends.
@@ -344,11 +332,23 @@ impl<'a> Said<'a> {
     }
 }
 
-/// The authority of a target in absolute form, and the target in origin form.
+/// Whether it is a request of HTTP, and of no HTTP/1.
+fn is_of_other_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next();
+    match line.and_then(<[u8]>::last_chunk) {
+        Some([b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
+            major.is_ascii_digit() && *major != b'1' && minor.is_ascii_digit()
+        }
+        _ => false,
+    }
+}
+
+/// The scheme and the authority of a target in absolute form, and the target in origin form.
+#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
 fn split_target<'a>(
     target: &'a str,
     method: &str,
-) -> Result<(Option<&'a str>, Cow<'a, str>), Refusal> {
+) -> Result<(Option<(&'static str, &'a str)>, Cow<'a, str>), Refusal> {
     if target.contains('#') {
         return Err(Refusal::InvalidTarget);
     }
@@ -356,16 +356,17 @@ fn split_target<'a>(
         return Ok((None, Cow::Borrowed(target)));
     }
     let (scheme, rest) = target.split_once("://").ok_or(Refusal::InvalidTarget)?;
-    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
-        return Err(Refusal::InvalidTarget);
-    }
+    let schemes = ["http", "https"];
+    let is_it = |known: &&str| scheme.eq_ignore_ascii_case(known);
+    let scheme = schemes.into_iter().find(is_it);
+    let scheme = scheme.ok_or(Refusal::InvalidTarget)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let path = match path.starts_with('/') {
         true => Cow::Borrowed(path),
         false => Cow::Owned(format!("/{path}")),
     };
-    Ok((Some(authority), path))
+    Ok((Some((scheme, authority)), path))
 }
 
 /// An upgrade to cleartext HTTP/2 would be a tunnel past the proxy's routes and checks.
@@ -378,35 +379,38 @@ mod tests {
     use super::*;
 
     fn translated(head: &str) -> Result<(String, Asked), Refusal> {
-        translated_from(head, false)
+        translated_from(head, &ProxyConfig::default())
     }
 
-    fn translated_from(head: &str, is_trusted: bool) -> Result<(String, Asked), Refusal> {
-        let sender = Sender {
-            ip: [192, 0, 2, 1].into(),
-            address: "192.0.2.1",
-            scheme: "http",
-            is_trusted,
-        };
+    /// All that stands in the head for the upstream, except what no two requests share.
+    fn translated_from(head: &str, config: &ProxyConfig) -> Result<(String, Asked), Refusal> {
+        let peer = Peer::new(([192, 0, 2, 1], 4711).into(), "http", config);
+        let mut provenance = Provenance::of(&peer);
         let (mut host, mut out) = (String::new(), Buffer::default());
-        let (asked, _, _) = translate(
+        let (asked, _) = translate(
             head.as_bytes(),
-            &Limits::default(),
-            sender,
+            config,
+            &peer,
             &mut host,
+            &mut provenance,
             &mut out,
-            |_| Decision::Unknown,
+            |_| &Decision::Unknown,
         )?;
         let text = String::from_utf8(out.filled().to_vec()).unwrap();
-        Ok((text, asked))
+        let id = format!("x-request-id: {}\r\n", provenance.id.as_str());
+        let (begin, end) = text.split_once(&id).unwrap();
+        let (start, end) = end.split_once("\r\n").unwrap();
+        assert!(start.starts_with("x-request-start: "), "{text}");
+        Ok((format!("{begin}{end}"), asked))
     }
 
     fn with(fields: &str) -> (String, Asked) {
         translated(&format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).unwrap()
     }
 
-    const FORWARDED: &str =
-        "x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a.test\r\n";
+    const FORWARDED: &str = "x-forwarded-for: 192.0.2.1\r\nx-real-ip: 192.0.2.1\r\n\
+        x-forwarded-proto: http\r\nforwarded: for=192.0.2.1;proto=http;host=a.test\r\n\
+        x-forwarded-host: a.test\r\nx-forwarded-port: 80\r\n";
 
     #[test]
     fn hop_by_hop_and_named_fields_stay_on_their_hop() {
@@ -432,7 +436,8 @@ mod tests {
             "X-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2\r\nx_forwarded_for: 10.0.0.1\r\n\
              X-Forwarded-Port: 1\r\nX-Forwarded-Proto: https\r\nForwarded: for=10.0.0.1\r\n\
              X-Real-IP: 10.0.0.1\r\nX-Real-IP-Not: kept\r\nProxy: http://6.6.6.6/\r\n\
-             Connection: x-forwarded-for\r\n",
+             X-Request-ID: 6\r\nX_Request_Id: 6\r\nX-Request-Start: 6\r\nx_request_start: 6\r\n\
+             Connection: x-forwarded-for, x-request-id\r\n",
         );
         assert_eq!(
             text,
@@ -441,16 +446,28 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_trusted_proxies_are_passed_on() {
-        let head = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 10.0.0.1\r\n\
-                    X-Forwarded-Proto: https\r\nX-Forwarded-For: 10.0.0.2, 10.0.0.3\r\n\
-                    X_Forwarded_Host: b\r\nX-Real-IP: 10.0.0.1\r\nProxy: x\r\n\r\n";
-        let (text, _) = translated_from(head, true).unwrap();
+    fn the_header_for_the_clients_address_is_a_claim_where_it_is_known() {
+        let head = "GET / HTTP/1.1\r\nHost: a.test\r\nCF-Connecting-IP: 10.0.0.1\r\n\
+                    Connection: cf-connecting-ip\r\nCF_Connecting-IP: 10.0.0.2\r\n\r\n";
+        let trusted_proxies = vec!["192.0.2.0/24".parse().unwrap()];
+        let known = ProxyConfig {
+            client_ip_header: Some("CF-Connecting-IP".parse().unwrap()),
+            ..ProxyConfig::default()
+        };
+        let (text, _) = translated_from(head, &known).unwrap();
         assert_eq!(
             text,
-            "GET / HTTP/1.1\r\nhost: a.test\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 10.0.0.1\r\n\
-             x-forwarded-for: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1\r\nx-forwarded-host: a.test\r\n\r\n"
+            format!("GET / HTTP/1.1\r\nhost: a.test\r\n{FORWARDED}\r\n")
         );
+        // From whom it is to be, not even `Connection` takes it away.
+        let trusted = ProxyConfig {
+            trusted_proxies,
+            ..known
+        };
+        let (text, _) = translated_from(head, &trusted).unwrap();
+        let begin = "GET / HTTP/1.1\r\nhost: a.test\r\nCF-Connecting-IP: 10.0.0.1\r\nx-";
+        assert!(text.starts_with(begin), "{text}");
+        assert!(text.contains("\r\nx-real-ip: 10.0.0.1\r\n"), "{text}");
     }
 
     #[test]
@@ -461,7 +478,10 @@ mod tests {
         let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n";
         let (text, asked) = with(h2c);
         assert!(!asked.upgrades);
-        assert!(text.ends_with("host: a.test\r\n\r\n") && !text.contains("HTTP2"));
+        assert_eq!(
+            text,
+            format!("GET / HTTP/1.1\r\nhost: a.test\r\n{FORWARDED}\r\n")
+        );
     }
 
     #[test]
@@ -496,13 +516,44 @@ mod tests {
         for (target, line, host) in [
             ("/a/../b?x=%2F&y=ä", "/a/../b?x=%2F&y=ä", "a.test"),
             ("http://B.test", "/", "B.test"),
-            ("HTTPS://b.test:8?x", "/?x", "b.test:8"),
+            ("HTTP://b.test:8?x", "/?x", "b.test:8"),
             ("http://b.test/x://y", "/x://y", "b.test"),
         ] {
             let head = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n");
             let (text, _) = translated(&head).unwrap();
             let begin = format!("GET {line} HTTP/1.1\r\nhost: {host}\r\n");
             assert!(text.starts_with(&begin), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_a_secured_connection_comes_over_one_or_through_a_trusted_proxy() {
+        let head = "GET HTTPS://b.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        assert_eq!(translated(head).unwrap_err(), Refusal::Misdirected);
+        let trusted = ProxyConfig {
+            trusted_proxies: vec!["192.0.2.1".parse().unwrap()],
+            ..ProxyConfig::default()
+        };
+        let (text, _) = translated_from(head, &trusted).unwrap();
+        assert!(
+            text.starts_with("GET /x HTTP/1.1\r\nhost: b.test\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn another_major_version_is_not_just_malformed() {
+        for (version, refusal) in [
+            ("HTTP/2.0", Refusal::Version),
+            ("HTTP/3.0", Refusal::Version),
+            ("HTTP/0.9", Refusal::Version),
+            ("HTTP/1.2", Refusal::Malformed),
+            ("HTTP/2", Refusal::Malformed),
+            ("HTTP/x.0", Refusal::Malformed),
+            ("ICAP/2.0", Refusal::Malformed),
+        ] {
+            let head = format!("GET / {version}\r\nHost: a.test\r\n\r\n");
+            assert_eq!(translated(&head).unwrap_err(), refusal, "{version}");
         }
     }
 }

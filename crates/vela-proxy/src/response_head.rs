@@ -33,6 +33,7 @@ pub(crate) fn translate(
     limits: &Limits,
     asked: &Asked,
     may_stay: bool,
+    hsts: Option<&str>,
     out: &mut Buffer,
 ) -> Result<Answered, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; 128];
@@ -112,6 +113,11 @@ pub(crate) fn translate(
             out.append(protocol);
             out.append(b"\r\n");
         }
+        if let Some(value) = hsts.filter(|_| !is_interim && !has_hsts(response.headers)) {
+            out.append(b"strict-transport-security: ");
+            out.append(value.as_bytes());
+            out.append(b"\r\n");
+        }
         let connection: &[u8] = match (protocol.is_some(), client_stays) {
             (true, true) => b"connection: upgrade\r\n",
             _ if status == 101 => b"connection: upgrade\r\n",
@@ -133,6 +139,14 @@ pub(crate) fn translate(
         client_stays,
         is_event_stream: said.is_event_stream,
     })
+}
+
+/// An app's own goes before the proxy's.
+fn has_hsts(headers: &[httparse::Header<'_>]) -> bool {
+    let name = "strict-transport-security";
+    headers
+        .iter()
+        .any(|one| one.name.eq_ignore_ascii_case(name))
 }
 
 /// The fields that the proxy needs to know.
@@ -216,7 +230,14 @@ mod tests {
 
     fn translated(head: &str, asked: &Asked) -> Result<(String, Answered), Malformed> {
         let mut out = Buffer::default();
-        let answered = translate(head.as_bytes(), &Limits::default(), asked, true, &mut out)?;
+        let answered = translate(
+            head.as_bytes(),
+            &Limits::default(),
+            asked,
+            true,
+            None,
+            &mut out,
+        )?;
         Ok((String::from_utf8(out.filled().to_vec()).unwrap(), answered))
     }
 

@@ -7,7 +7,9 @@ use crate::generation::Generation;
 use crate::host_pattern::parent;
 use crate::parking::Lot;
 use crate::tally::{Tallies, Totals};
-use crate::{HostPattern, ParkLimits, PathPrefix, RouteError, RouteId, RouteOptions, RouteSpec};
+use crate::{
+    HostPattern, Maintenance, ParkLimits, PathPrefix, RouteError, RouteId, RouteOptions, RouteSpec,
+};
 
 /// Which request goes where. Read without a lock by each request; changed as a whole.
 #[derive(Debug, Default)]
@@ -20,7 +22,7 @@ pub(crate) struct RouteTable {
 }
 
 /// A route as it is until its next change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) id: RouteId,
     pub(crate) path: PathPrefix,
@@ -119,6 +121,19 @@ impl RouteTable {
         retire(Some(old))
     }
 
+    /// Changes who is served by a route, and nothing else of it.
+    pub(crate) fn maintain(&self, id: &RouteId, maintenance: Option<Maintenance>) {
+        let _writing = self.lock();
+        let mut table = Table::clone(&self.current.load());
+        let Some(route) = table.by_id.get(id) else {
+            return;
+        };
+        let mut route = Route::clone(route);
+        route.options.maintenance = maintenance;
+        table.put_in_place(&Arc::new(route));
+        self.current.store(Arc::new(table));
+    }
+
     fn change(
         &self,
         spec: RouteSpec,
@@ -181,6 +196,17 @@ impl Table {
             });
         }
         self.by_id.remove(id)
+    }
+
+    /// Has this route wherever that of the same name was.
+    fn put_in_place(&mut self, route: &Arc<Route>) {
+        let by_host = self.exact.values_mut().chain(self.below.values_mut());
+        let by_id = self.by_id.values_mut();
+        for place in by_host.flatten().chain(by_id) {
+            if place.id == route.id {
+                *place = Arc::clone(route);
+            }
+        }
     }
 
     /// The route that has this already.

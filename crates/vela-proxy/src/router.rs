@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{HostPattern, Metrics, PathPrefix, RouteId, RouteSpec, Stats, Upstream};
+use crate::{HostPattern, Maintenance, Metrics, PathPrefix, RouteId, RouteSpec, Stats, Upstream};
 
 /// Sends requests for hosts to upstreams, and changes that while requests are in flight.
 ///
@@ -36,6 +36,21 @@ pub trait Router: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the implementation needs to reach its proxy; [`Proxy`](crate::Proxy) has none.
     async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError>;
+
+    /// From now on the route's new requests are answered 503, but for some; `None` ends that. The
+    /// route stays as it is otherwise: its upstreams, the requests that they have and those that are
+    /// parked. Nothing is replaced, so there is nothing to drain.
+    ///
+    /// It lasts until the route is applied or parked again, by a spec with options of its own. Does
+    /// nothing where there is no route. Idempotent, and atomic as [`apply`](Router::apply) is.
+    ///
+    /// # Errors
+    /// What the implementation needs to reach its proxy; [`Proxy`](crate::Proxy) has none.
+    async fn maintain(
+        &self,
+        id: &RouteId,
+        maintenance: Option<Maintenance>,
+    ) -> Result<(), RouteError>;
 
     /// What it has done and does now, if it knows.
     fn stats(&self) -> Option<Stats> {

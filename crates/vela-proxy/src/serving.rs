@@ -1,6 +1,5 @@
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -9,11 +8,12 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use crate::Drained;
 use crate::accept::{accept, prepare, welcome};
 use crate::crew::Inbox;
+use crate::entrance::Entrance;
 use crate::stop::Stop;
 use crate::worker::Worker;
+use crate::{Drained, Listener};
 
 /// A proxy at work on its listeners. Dropped, it stops at once and breaks off what is in flight;
 /// [`Serving::shutdown`] lets that end first.
@@ -27,13 +27,17 @@ pub struct Serving {
 impl Serving {
     /// Starts one thread for each worker; each accepts on all the listeners.
     pub(crate) fn start(
-        listeners: &[TcpListener],
+        listeners: Vec<Listener>,
         stop: Arc<Stop>,
         workers: Vec<(Worker, Inbox)>,
     ) -> io::Result<Serving> {
-        for listener in listeners {
-            prepare(listener)?;
-        }
+        let listeners = listeners
+            .into_iter()
+            .map(|Listener { socket, entrance }| {
+                prepare(&socket)?;
+                Ok((socket, Arc::new(entrance)))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
         // All that can fail is done before the first connection is accepted.
         let prepared = workers
             .into_iter()
@@ -45,7 +49,10 @@ impl Serving {
                     let _inside = runtime.enter();
                     listeners
                         .iter()
-                        .map(|one| tokio::net::TcpListener::from_std(one.try_clone()?))
+                        .map(|(socket, entrance)| {
+                            let socket = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+                            Ok((socket, Arc::clone(entrance)))
+                        })
                         .collect::<io::Result<Vec<_>>>()?
                 };
                 Ok((runtime, listeners, worker, inbox))
@@ -104,7 +111,7 @@ impl fmt::Debug for Serving {
 /// One thread's life. Gives the number of connections that it left unfinished.
 fn work(
     runtime: Runtime,
-    listeners: Vec<tokio::net::TcpListener>,
+    listeners: Vec<(tokio::net::TcpListener, Arc<Entrance>)>,
     worker: Worker,
     inbox: Inbox,
 ) -> usize {
@@ -113,7 +120,9 @@ fn work(
     let left = runtime.block_on(async {
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| tokio::spawn(accept(Arc::clone(&worker), listener)))
+            .map(|(listener, entrance)| {
+                tokio::spawn(accept(Arc::clone(&worker), listener, entrance))
+            })
             .collect();
         tokio::spawn(welcome(Arc::clone(&worker), inbox));
         tokio::spawn(sweep(Arc::clone(&worker)));

@@ -74,3 +74,21 @@ impl Counters {
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
+
+/// Counts a client's connection while it is open.
+#[derive(Debug)]
+pub(crate) struct Open<'a>(&'a Counters);
+
+impl<'a> Open<'a> {
+    pub(crate) fn count(counters: &'a Counters) -> Open<'a> {
+        count(&counters.connections);
+        count(&counters.connections_total);
+        Open(counters)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -111,8 +111,17 @@ impl<'a> Way<'a> {
             } else if self.has_read_all {
                 ready!(Pin::new(&mut to.stream).poll_shutdown(cx))?;
                 self.has_ended = true;
-            } else if ready!(from.poll_fill(cx, CARRIED))? == 0 {
-                self.has_read_all = true;
+            } else {
+                match from.poll_fill(cx, CARRIED) {
+                    Poll::Ready(Ok(0)) => self.has_read_all = true,
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        // What it has taken and holds back goes out meanwhile.
+                        ready!(to.poll_flush(cx))?;
+                        return Poll::Pending;
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -121,9 +130,29 @@ impl<'a> Way<'a> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 
     use super::*;
+
+    /// As a stream that encrypts does.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_side_holds_back_goes_out_when_no_more_comes() {
+        let (mut client, a) = tokio::io::duplex(64);
+        let (mut upstream, b) = tokio::io::duplex(64);
+        tokio::spawn(async move {
+            let (mut a, mut b) = (Wire::new(BufWriter::new(a)), Wire::new(b));
+            a.output.append(b"101");
+            let carried = (&mut 0, &mut 0);
+            tunnel(&mut a, &mut b, Duration::from_secs(10), carried).await;
+        });
+        let mut got = [0; 6];
+        upstream.write_all(b"abc").await.unwrap();
+        let reading = client.read_exact(&mut got);
+        // The clock does not wait: all else has come to rest when this has passed.
+        let read = tokio::time::timeout(Duration::from_secs(1), reading).await;
+        read.unwrap().unwrap();
+        assert_eq!(&got, b"101abc");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_half_closed_tunnel_still_answers_for_a_while() {

@@ -13,10 +13,16 @@ use crate::Address;
 pub(crate) enum UpstreamStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(feature = "fuzzing")]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl UpstreamStream {
     pub(crate) async fn connect(address: &Address) -> io::Result<UpstreamStream> {
+        #[cfg(feature = "fuzzing")]
+        if let Some(stream) = crate::fuzzing::dialled() {
+            return Ok(UpstreamStream::Memory(stream));
+        }
         match address {
             Address::Tcp(addr) => {
                 let stream = TcpStream::connect(addr).await?;
@@ -34,6 +40,8 @@ impl UpstreamStream {
         let peeked = match self {
             UpstreamStream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             UpstreamStream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            #[cfg(feature = "fuzzing")]
+            UpstreamStream::Memory(_) => return false,
         };
         !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -48,6 +56,8 @@ impl AsyncRead for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Tcp(stream) => Pin::new(stream).poll_read(cx, space),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_read(cx, space),
+            #[cfg(feature = "fuzzing")]
+            UpstreamStream::Memory(stream) => Pin::new(stream).poll_read(cx, space),
         }
     }
 }
@@ -61,6 +71,8 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "fuzzing")]
+            UpstreamStream::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -72,6 +84,8 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            #[cfg(feature = "fuzzing")]
+            UpstreamStream::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 
@@ -83,6 +97,8 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "fuzzing")]
+            UpstreamStream::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -90,6 +106,8 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "fuzzing")]
+            UpstreamStream::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

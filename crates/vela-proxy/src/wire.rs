@@ -84,11 +84,11 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Writes all of the unsent output.
+    /// Writes all of the unsent output, and what the stream itself holds back.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             ready!(self.poll_send(cx, &[]))?;
         }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 }

@@ -3,6 +3,7 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
@@ -63,22 +64,7 @@ impl Provisioner for ExistingPostgres {
         _owner: &OwnerName,
         spec: &ServiceSpec,
     ) -> Result<Bindings, ServiceError> {
-        let given = spec
-            .url
-            .as_ref()
-            .ok_or(ServiceError::MissingUrl { kind: KIND })?;
-        for (key, is_set) in [
-            ("version", spec.version.is_some()),
-            ("databases", !spec.databases.is_empty()),
-            ("extensions", !spec.extensions.is_empty()),
-        ] {
-            if is_set {
-                return Err(ServiceError::Unsupported { kind: KIND, key });
-            }
-        }
-        let url = PostgresUrl::parse(given)
-            .map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })?;
-
+        let (given, url) = url_of(spec)?;
         let deadline = Instant::now() + self.timeout;
         loop {
             match timeout_at(deadline, ask(&url.config)).await {
@@ -100,6 +86,15 @@ impl Provisioner for ExistingPostgres {
         }
     }
 
+    async fn bindings(
+        &self,
+        _owner: &OwnerName,
+        spec: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        let (given, url) = url_of(spec)?;
+        Ok(Some(url.bindings(given)))
+    }
+
     async fn resume(&self) -> Result<(), ServiceError> {
         Ok(())
     }
@@ -111,6 +106,26 @@ impl Provisioner for ExistingPostgres {
     async fn status(&self) -> Result<Vec<ServiceStatus>, ServiceError> {
         Ok(Vec::new())
     }
+}
+
+/// The url of a spec as it is given, and taken apart; an error if there is more than that.
+fn url_of(spec: &ServiceSpec) -> Result<(&SecretString, PostgresUrl), ServiceError> {
+    let given = spec
+        .url
+        .as_ref()
+        .ok_or(ServiceError::MissingUrl { kind: KIND })?;
+    for (key, is_set) in [
+        ("version", spec.version.is_some()),
+        ("databases", !spec.databases.is_empty()),
+        ("extensions", !spec.extensions.is_empty()),
+    ] {
+        if is_set {
+            return Err(ServiceError::Unsupported { kind: KIND, key });
+        }
+    }
+    let url = PostgresUrl::parse(given)
+        .map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })?;
+    Ok((given, url))
 }
 
 /// Logs in, asks for one row, and says goodbye.

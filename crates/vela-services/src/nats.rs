@@ -191,6 +191,22 @@ impl Provisioner for Nats {
         }
     }
 
+    async fn bindings(
+        &self,
+        name: &OwnerName,
+        _: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        // Not locked, as for the status.
+        let owner = self.owners.load(name)?.filter(|owner| owner.active);
+        let settings = Settings::load(&server::settings_file(&self.dir))?;
+        Ok(match (owner, settings) {
+            (Some(owner), Some(settings)) if settings.is_given => {
+                Some(bindings(name, &owner.password, settings.port))
+            }
+            _ => None,
+        })
+    }
+
     async fn resume(&self) -> Result<(), ServiceError> {
         let mut server = self.server.lock().await;
         let Some(mut settings) = server.settings()? else {

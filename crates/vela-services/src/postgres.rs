@@ -137,9 +137,7 @@ impl Provisioner for Postgres {
         spec: &ServiceSpec,
     ) -> Result<Bindings, ServiceError> {
         match &spec.url {
-            Some(_) if spec.databases.is_empty() && spec.extensions.is_empty() => {
-                ExistingPostgres::new().ensure(owner, spec).await
-            }
+            Some(_) if is_all_there(spec) => ExistingPostgres::new().ensure(owner, spec).await,
             Some(url) => {
                 let _turn = self.turn.lock().await;
                 self.ensure_elsewhere(owner, spec, url).await
@@ -157,6 +155,17 @@ impl Provisioner for Postgres {
                     }
                 }
             }
+        }
+    }
+
+    async fn bindings(
+        &self,
+        owner: &OwnerName,
+        spec: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        match is_all_there(spec) {
+            true => ExistingPostgres::new().bindings(owner, spec).await,
+            false => self.given(owner, spec),
         }
     }
 
@@ -236,4 +245,9 @@ impl Provisioner for Postgres {
         }
         Ok(all)
     }
+}
+
+/// Whether the spec names a database that exists, and nothing has to be made.
+fn is_all_there(spec: &ServiceSpec) -> bool {
+    spec.url.is_some() && spec.databases.is_empty() && spec.extensions.is_empty()
 }

@@ -1,5 +1,6 @@
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
@@ -18,6 +19,13 @@ const CONNECTION_PARAMETERS: [&str; 8] = [
     "options",
     "target_session_attrs",
 ];
+
+/// All but what RFC 3986 calls unreserved.
+const PART: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The url of a Postgres database, taken apart.
 #[derive(Debug)]
@@ -252,16 +260,8 @@ fn other_parameters(query: &str) -> Vec<String> {
 }
 
 /// Percent-encodes all but what no part of a url gives a meaning to.
-fn encoded(part: &str) -> String {
-    let mut encoded = String::with_capacity(part.len());
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+fn encoded(part: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(part, PART)
 }
 
 fn hosts(config: &Config) -> Vec<(String, u16)> {

@@ -29,6 +29,18 @@ pub trait Provisioner: Debug + Send + Sync {
     async fn ensure(&self, owner: &OwnerName, spec: &ServiceSpec)
     -> Result<Bindings, ServiceError>;
 
+    /// The variables that `ensure` has given to `owner` for `spec`, by what is remembered: it makes,
+    /// starts and changes nothing. Nothing if it was not ensured, or was taken away since.
+    ///
+    /// # Errors
+    ///
+    /// If what is remembered can't be read.
+    async fn bindings(
+        &self,
+        owner: &OwnerName,
+        spec: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError>;
+
     /// Brings back, after a start of the host program or of the machine, everything that was
     /// ensured before.
     ///

@@ -10,6 +10,7 @@ pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod logs;
+pub(crate) mod maintenance;
 pub(crate) mod releases;
 pub(crate) mod remove;
 pub(crate) mod restart;

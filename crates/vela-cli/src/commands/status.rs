@@ -1,4 +1,4 @@
-use vela_protocol::AppStatus;
+use vela_protocol::{AppStatus, MaintenanceStatus};
 
 use crate::args::App;
 use crate::context::Context;
@@ -29,7 +29,7 @@ pub(crate) fn apps_table(apps: &[AppStatus]) -> String {
                 app.name.clone(),
                 app.domain.clone().unwrap_or_default(),
                 app.release.clone().unwrap_or_default(),
-                app.state.as_str().to_owned(),
+                state(app),
                 app.health.clone().unwrap_or_default(),
                 app.pid.map(|pid| pid.to_string()).unwrap_or_default(),
                 app.port.map(|port| port.to_string()).unwrap_or_default(),
@@ -37,6 +37,23 @@ pub(crate) fn apps_table(apps: &[AppStatus]) -> String {
             ]
         }),
     )
+}
+
+fn state(app: &AppStatus) -> String {
+    let maintenance = app.maintenance.as_ref();
+    let maintenance = maintenance.map_or("", |_| ", in maintenance");
+    format!("{}{maintenance}", app.state.as_str())
+}
+
+fn maintenance(of: &MaintenanceStatus) -> String {
+    let message = of.message.as_ref();
+    let message = message.map(|message| format!(": {message}"));
+    let allow = match &of.allow[..] {
+        [] => String::new(),
+        allow => format!("; serves {}", allow.join(", ")),
+    };
+    let since = date(of.since);
+    format!("since {since}{allow}{}", message.unwrap_or_default())
 }
 
 /// A line a fact.
@@ -82,7 +99,8 @@ fn details(app: &AppStatus) -> String {
             "hosts",
             Some(hosts.join(", ")).filter(|hosts| !hosts.is_empty()),
         ),
-        ("state", Some(app.state.as_str().to_owned())),
+        ("state", Some(state(app))),
+        ("closed", app.maintenance.as_ref().map(maintenance)),
         ("health", app.health.clone()),
         ("release", app.release.clone()),
         ("strategy", app.strategy.clone()),
@@ -118,6 +136,7 @@ mod tests {
             uptime_seconds: Some(302),
             health: Some("healthy".into()),
             restarts: 0,
+            maintenance: None,
             instances: vec![InstanceStatus {
                 instance: "k3v9".into(),
                 release: "20260305-143022".into(),
@@ -136,6 +155,24 @@ mod tests {
             "NAME  DOMAIN        RELEASE          STATE    HEALTH   PID  PORT   UPTIME\n\
              blog  blog.example  20260305-143022  running  healthy  71   10023  5m 2s"
         );
+    }
+
+    #[test]
+    fn maintenance_is_told_with_its_begin_and_its_exceptions() {
+        let mut app = app();
+        app.maintenance = Some(MaintenanceStatus {
+            since: "2026-03-05T15:00:00Z".parse().unwrap(),
+            message: Some("back at 5".into()),
+            allow: vec!["10.0.0.0/8".into(), "::1/128".into()],
+        });
+        let text = details(&app);
+        let told = "closed    since 2026-03-05 15:00:00Z; serves 10.0.0.0/8, ::1/128: back at 5\n";
+        assert!(text.contains(told), "{text}");
+        assert!(
+            text.contains("state     running, in maintenance\n"),
+            "{text}"
+        );
+        assert!(apps_table(&[app]).contains("running, in maintenance"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `vela serve`: puts the daemon together from its parts, and takes it apart again.
 
 mod holder;
+mod https;
 mod listeners;
 mod metrics;
 mod notify;
+mod proxy_config;
 mod settings;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +16,16 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use vela_deploy::{Engine, OpenError};
-use vela_proxy::{AccessLog, Proxy, ProxyConfig, Rotation};
+use vela_proxy::acme::Certifier;
+use vela_proxy::{Listener, Proxy};
 
 use crate::args::Serve;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::log;
-use listeners::Listeners;
+use https::Https;
+use listeners::{Listeners, PortKey};
 use metrics::MetricsPort;
 use settings::Settings;
 
@@ -57,12 +60,16 @@ pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
 async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Result<(), Failure> {
     let mut signals = Interrupts::listen()?;
     let metrics = MetricsPort::bind(settings.metrics)?;
-    let access_log = access_log(settings.access_log.clone())?;
-    let proxy = Proxy::new(ProxyConfig {
-        access_log: access_log.clone(),
-        ..ProxyConfig::default()
-    });
-    let engine = open(&settings, proxy.clone()).await?;
+    let access_log = settings.proxy.access_log.clone();
+    let proxy = Proxy::new(settings.proxy.clone());
+    settings.make_data_dir().map_err(cannot_open)?;
+    let https = settings
+        .tls
+        .as_ref()
+        .map(|tls| Https::open(tls, &settings.data_dir))
+        .transpose()?;
+    let certifier = https.as_ref().and_then(Https::certifier);
+    let engine = open(&settings, proxy.clone(), certifier).await?;
     let control = match vela_control::bind(&settings.socket, settings.group.as_deref()).await {
         Ok(control) => control,
         Err(error) => {
@@ -75,12 +82,23 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
         }
     };
     // Every route is in the table: what was queued so far is answered, or parked until its app is healthy.
-    let (addresses, sockets) = listeners.into_parts();
+    let bound = listeners.into_bound();
+    let addresses: Vec<_> = bound.iter().map(|one| (one.address, one.key)).collect();
+    let secure_port = addresses
+        .iter()
+        .find(|(_, key)| *key == PortKey::Https)
+        .map(|(address, _)| address.port());
     let serving = proxy
-        .serve(sockets)
+        .serve(bound.into_iter().map(|bound| match &https {
+            Some(https) => https.listener(bound, secure_port),
+            None => Listener::http(bound.socket),
+        }))
         .map_err(|error| Failure::because("cannot serve HTTP", &error))?;
     if let Some(metrics) = metrics {
         tokio::spawn(metrics.serve(proxy.clone()));
+    }
+    if let Some(https) = &https {
+        https.watch();
     }
     let (stop_control, stopped) = oneshot::channel::<()>();
     let control = tokio::spawn(vela_control::serve(engine.clone(), control, async {
@@ -88,8 +106,11 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
         drop(stopped.await);
     }));
     notify::ready();
-    for address in addresses {
-        info!(%address, "serving HTTP");
+    for (address, key) in addresses {
+        match key {
+            PortKey::Http => info!(%address, "serving HTTP"),
+            PortKey::Https => info!(%address, "serving HTTPS"),
+        }
     }
     info!(
         data_dir = %settings.data_dir.display(),
@@ -136,24 +157,6 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
     Ok(())
 }
 
-/// The log of requests, if one is wanted.
-fn access_log(wanted: Option<(PathBuf, Rotation)>) -> Result<Option<Arc<AccessLog>>, Failure> {
-    let Some((path, rotation)) = wanted else {
-        return Ok(None);
-    };
-    match AccessLog::open(path, rotation) {
-        Ok(log) => Ok(Some(Arc::new(log))),
-        Err(error) => {
-            let hint = error.hint();
-            let failure = Failure::of(&error);
-            Err(match hint {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
-            })
-        }
-    }
-}
-
 /// Two descriptors a request go quickly: uses what the machine allows instead of what shells are given.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -166,17 +169,23 @@ fn raise_file_limit() {
     }
 }
 
-async fn open(settings: &Settings, proxy: Proxy) -> Result<Engine, Failure> {
-    let opened = match settings.stack(proxy).await {
+async fn open(
+    settings: &Settings,
+    proxy: Proxy,
+    certifier: Option<Arc<dyn Certifier>>,
+) -> Result<Engine, Failure> {
+    let opened = match settings.stack(proxy, certifier).await {
         Ok(stack) => Engine::open(stack).await,
         Err(error) => Err(error),
     };
-    opened.map_err(|error: OpenError| {
-        let hint = error.hint();
-        let failure = Failure::of(&error);
-        match hint {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
-    })
+    opened.map_err(cannot_open)
+}
+
+fn cannot_open(error: OpenError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::of(&error);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
-use vela_manifest::{ServerConfig, ServicesSection};
-use vela_proxy::{Proxy, Rotation};
+use vela_manifest::{ServerConfig, ServicesSection, TlsSection};
+use vela_proxy::acme::{Certifier, CertifyingRouter};
+use vela_proxy::{Proxy, ProxyConfig};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
-use super::listeners::addresses;
+use super::listeners::{PortKey, Wanted, addresses};
+use super::proxy_config::proxy_config;
 use crate::accounts;
 use crate::failure::Failure;
 
@@ -22,11 +24,13 @@ pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
     pub(super) socket: PathBuf,
     pub(super) group: Option<String>,
-    pub(super) addresses: Vec<SocketAddr>,
+    /// The HTTP ones, then the HTTPS ones, if there are any.
+    pub(super) addresses: Vec<Wanted>,
+    pub(super) proxy: ProxyConfig,
     /// Where metrics are served.
     pub(super) metrics: Option<SocketAddr>,
-    /// Where requests are logged.
-    pub(super) access_log: Option<(PathBuf, Rotation)>,
+    /// `[tls]`, where HTTPS is served.
+    pub(super) tls: Option<TlsSection>,
     /// What the configuration asks for in vain, to be logged.
     pub(super) ignored: Vec<String>,
     isolate: bool,
@@ -73,17 +77,31 @@ impl Settings {
                     .with_hint("set `data_dir` in server.toml")
             })?,
         };
-        let http_port = config
-            .proxy
-            .http_port
-            .unwrap_or(if root { 80 } else { 8080 });
+        let port = |key: PortKey, named: Option<u16>| {
+            let usual = match (root, key) {
+                (true, PortKey::Http) => 80,
+                (true, PortKey::Https) => 443,
+                (false, key) => key.unprivileged(),
+            };
+            let addresses = addresses(&config.proxy.bind, named.unwrap_or(usual));
+            addresses
+                .into_iter()
+                .map(move |address| Wanted { address, key })
+        };
+        let mut wanted: Vec<Wanted> = port(PortKey::Http, config.proxy.http_port).collect();
+        // Who asks for neither may not be able to bind it.
+        let is_secure = config.tls.is_some() || config.proxy.https_port.is_some();
+        if is_secure {
+            wanted.extend(port(PortKey::Https, config.proxy.https_port));
+        }
         Ok(Settings {
             socket: config.socket.unwrap_or_else(vela_control::default_socket),
             // Without it, as before `vela setup`, the socket is root's alone.
             group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
-            addresses: addresses(&config.proxy.bind, http_port),
-            metrics: None,
-            access_log: None,
+            addresses: wanted,
+            proxy: proxy_config(&config.proxy)?,
+            metrics: config.proxy.metrics,
+            tls: is_secure.then(|| config.tls.unwrap_or_default()),
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),
             services: config.services,
@@ -92,10 +110,8 @@ impl Settings {
         })
     }
 
-    /// What the engine works with. Finds the processes that outlived the last daemon.
-    pub(super) async fn stack(&self, proxy: Proxy) -> Result<Stack, OpenError> {
-        let dirs = Dirs::new(&self.data_dir);
-        // Before the supervisor makes it for itself alone: an app's user has to pass through it.
+    /// Before anything else makes it for itself alone: an app's user has to pass through it.
+    pub(super) fn make_data_dir(&self) -> Result<(), OpenError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
@@ -103,7 +119,16 @@ impl Settings {
             .map_err(|source| {
                 let path = self.data_dir.clone();
                 OpenError::State(StateError::Io { path, source })
-            })?;
+            })
+    }
+
+    /// What the engine works with. Finds the processes that outlived the last daemon.
+    pub(super) async fn stack(
+        &self,
+        proxy: Proxy,
+        certifier: Option<Arc<dyn Certifier>>,
+    ) -> Result<Stack, OpenError> {
+        let dirs = Dirs::new(&self.data_dir);
         let supervisor = ShimSupervisor::open(dirs.run(), ShimCommand::this_program(["shim"]))
             .await
             .map_err(|error| match error {
@@ -111,9 +136,20 @@ impl Settings {
                 error => OpenError::Adopt(error),
             })?;
         let ports = Ports::new(self.ports.clone());
-        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy)
+        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy.clone())
             .with_services(&self.services)
             .expect("the parser of server.toml accepts nothing else");
+        let stack = match certifier {
+            Some(certifier) => {
+                let router = Arc::new(CertifyingRouter::new(proxy, certifier));
+                Stack {
+                    router: router.clone(),
+                    park: Some(router),
+                    ..stack
+                }
+            }
+            None => stack,
+        };
         #[cfg(feature = "failpoints")]
         let stack = Stack {
             failpoints: vela_deploy::failpoint::from_env(),
@@ -156,11 +192,12 @@ mod tests {
     fn who_the_daemon_runs_as_fills_the_gaps() {
         let root = Settings::new(ServerConfig::default(), true).unwrap();
         assert_eq!(root.data_dir, Path::new("/var/vela"));
-        assert_eq!(root.addresses[0].port(), 80);
+        assert_eq!(root.addresses[0].address.port(), 80);
+        assert_eq!((root.addresses.len(), root.tls), (1, None));
         assert!(root.isolate);
         let user = Settings::new(ServerConfig::default(), false).unwrap();
         assert!(user.data_dir.ends_with("vela"));
-        assert_eq!(user.addresses[0].port(), 8080);
+        assert_eq!(user.addresses[0].address.port(), 8080);
         assert!(!user.isolate);
         assert_eq!(user.group, None);
     }
@@ -172,7 +209,28 @@ mod tests {
         let settings = Settings::new(config, true).unwrap();
         assert_eq!(settings.data_dir, Path::new("/srv/vela"));
         assert_eq!(settings.socket, Path::new("/srv/vela.sock"));
-        assert_eq!(settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+        let local = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(settings.addresses.len(), 1);
+        assert_eq!(settings.addresses[0].address, local);
         assert!(!settings.isolate);
+    }
+
+    #[test]
+    fn https_is_served_to_who_asks_for_it() {
+        for (text, port) in [
+            ("[tls]\nacme_email = \"ops@example.com\"\n", 443),
+            ("[proxy]\nhttps_port = 4430\n", 4430),
+        ] {
+            let config = ServerConfig::parse("server.toml", text).unwrap();
+            let settings = Settings::new(config, true).unwrap();
+            let https: Vec<_> = settings
+                .addresses
+                .iter()
+                .filter(|wanted| wanted.key == PortKey::Https)
+                .map(|wanted| wanted.address.port())
+                .collect();
+            assert_eq!(https, [port]);
+            assert!(settings.tls.is_some_and(|tls| tls.redirect));
+        }
     }
 }

@@ -248,8 +248,20 @@ mod tests {
 
     #[test]
     fn the_configuration_that_is_written_is_valid() {
-        let config =
-            vela_manifest::ServerConfig::parse("server.toml", super::super::content::SERVER_TOML);
+        let text = super::super::content::SERVER_TOML;
+        let config = vela_manifest::ServerConfig::parse("server.toml", text);
         assert!(config.unwrap().not_yet_supported().is_empty());
+
+        // What is commented out must be right too.
+        let is_sentence = |line: &&str| !line.contains(" = ") && !line.starts_with("# [");
+        let bare: Vec<_> = text
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(bare) if !is_sentence(&line) => bare,
+                _ => line,
+            })
+            .collect();
+        let config = vela_manifest::ServerConfig::parse("server.toml", &bare.join("\n")).unwrap();
+        assert!(config.proxy.access_log.is_some() && config.proxy.metrics.is_some());
     }
 }

@@ -11,6 +11,19 @@ pub(super) const SERVER_TOML: &str = "\
 [proxy]
 # bind = [\"0.0.0.0\", \"::\"]
 # http_port = 80
+# https_port = 443
+# Whose word counts about a client's address: load balancers and CDNs in front of this server.
+# trusted_proxies = [\"10.0.0.0/8\"]
+# client_ip_header = \"CF-Connecting-IP\"
+# Metrics for Prometheus, on this machine alone.
+# metrics = \"127.0.0.1:9180\"
+
+# [proxy.access_log]
+# path = \"/var/log/vela/access.log\"
+
+# HTTPS, with certificates from Let's Encrypt for the hosts of all apps.
+# [tls]
+# acme_email = \"you@example.com\"
 
 [apps]
 # Each app runs as a system user of its own.

@@ -101,3 +101,28 @@ fn a_second_daemon_on_the_same_data_directory_is_refused() {
     assert!(stderr.contains(&holder), "{stderr}");
     assert!(stderr.contains("hint: "), "{stderr}");
 }
+
+#[test]
+fn a_proxy_that_cannot_be_as_the_file_has_it_is_not_started() {
+    for (line, told) in [
+        ("trusted_proxies = \"10.0.0.1/8\"", "server.toml:6:19"),
+        ("max_body = \"1M\"", "server.toml:6:1"),
+        ("error_pages = \"/nonexistent/pages\"", "/nonexistent/pages"),
+        ("limits.target = \"1M\"", "[proxy.limits] of server.toml"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = config(&dir, "server.toml", "vela.sock");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (proxy, rest) = text.split_once("[apps]").unwrap();
+        std::fs::write(&file, format!("{proxy}{line}\n[apps]{rest}")).unwrap();
+        let refused = vela(dir.path())
+            .args(["serve", "--config"])
+            .arg(file)
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{line}");
+        let stderr = String::from_utf8(refused.stderr).unwrap();
+        assert!(stderr.contains(told), "{line}: {stderr}");
+        assert!(!dir.path().join("data").exists(), "{line}");
+    }
+}

@@ -13,6 +13,7 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use vela_protocol::{ApiError, ErrorCode};
 
@@ -26,6 +27,12 @@ pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 const QUICK: Duration = Duration::from_secs(30);
 /// The longest answer of one piece.
 const MAX_ANSWER: usize = 64 << 20;
+/// All but what RFC 3986 calls unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// HTTP/1.1 over a transport: connections are used again, one request at a time each.
 #[derive(Clone)]
@@ -270,14 +277,7 @@ impl fmt::Debug for Http {
 
 /// A text as one segment of a path or as a value of a query.
 pub(super) fn segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-_~.".contains(&byte) {
-            true => out.push(char::from(byte)),
-            false => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, SEGMENT).to_string()
 }
 
 struct Failed {

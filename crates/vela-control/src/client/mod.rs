@@ -7,9 +7,9 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 use uuid::Uuid;
 use vela_protocol::{
-    AppStatus, DeployRequest, HistoryEntry, ReleaseSummary, RestartRequest, RollbackRequest,
-    SecretChange, SecretNames, ServerVersion, ServiceCredentials, ServiceStatus, StartRequest,
-    Upload,
+    AppStatus, DeployRequest, HistoryEntry, MaintenanceRequest, ReleaseSummary, RestartRequest,
+    RollbackRequest, SecretChange, SecretNames, ServerVersion, ServiceCredentials, ServiceStatus,
+    StartRequest, Upload,
 };
 
 use crate::transport::Transport;
@@ -141,6 +141,25 @@ impl Client {
     pub async fn stop(&self, app: &str) -> Result<AppStatus, ClientError> {
         let path = format!("/v1/apps/{}/stop", segment(app));
         let call = Call::change(Method::POST, path, Bytes::new());
+        self.http.json(&call).await
+    }
+
+    /// Keeps an app from its users, or ends that; returns when it is so. Asking again changes what they are told and
+    /// who is served nonetheless.
+    pub async fn maintain(
+        &self,
+        app: &str,
+        request: Option<&MaintenanceRequest>,
+    ) -> Result<AppStatus, ClientError> {
+        let path = format!("/v1/apps/{}/maintenance", segment(app));
+        let call = match request {
+            Some(request) => Call::change(Method::PUT, path, json(request)),
+            None => Call::change(Method::DELETE, path, Bytes::new()),
+        };
+        let call = Call {
+            idempotent: true,
+            ..call
+        };
         self.http.json(&call).await
     }
 

@@ -3,8 +3,8 @@ use hyper::body::Incoming;
 use hyper::{Method, Request};
 use vela_deploy::{Engine, EngineError};
 use vela_protocol::{
-    ApiError, DeployRequest, ErrorCode, RestartRequest, RollbackRequest, SecretChange,
-    ServerVersion, Who,
+    ApiError, DeployRequest, ErrorCode, MaintenanceRequest, RestartRequest, RollbackRequest,
+    SecretChange, ServerVersion, Who,
 };
 
 use super::answer::{self, Answer};
@@ -88,10 +88,7 @@ impl Api {
                 Ok(answer::lines(lines))
             }
             (&Method::GET, ["v1", "apps", app, "services"]) => {
-                // It may start a server: to its end, whatever becomes of the client.
-                let app = app.to_string();
-                let credentials = finished(async move { engine.credentials(&app).await });
-                Ok(answer::json(&credentials.await?))
+                Ok(answer::json(&engine.credentials(app).await?))
             }
             (&Method::GET, ["v1", "apps"]) => Ok(answer::json(&engine.apps())),
             (&Method::GET, ["v1", "apps", app]) => Ok(answer::json(&engine.status(app)?)),
@@ -123,6 +120,17 @@ impl Api {
             (&Method::POST, ["v1", "apps", app, "stop"]) => {
                 let app = app.to_string();
                 let status = finished(async move { engine.stop(&app, who).await });
+                Ok(answer::json(&status.await?))
+            }
+            (&Method::PUT, ["v1", "apps", app, "maintenance"]) => {
+                let (app, request) = (app.to_string(), json::<MaintenanceRequest>(body).await?);
+                let status =
+                    finished(async move { engine.maintain(&app, Some(request), who).await });
+                Ok(answer::json(&status.await?))
+            }
+            (&Method::DELETE, ["v1", "apps", app, "maintenance"]) => {
+                let app = app.to_string();
+                let status = finished(async move { engine.maintain(&app, None, who).await });
                 Ok(answer::json(&status.await?))
             }
             (&Method::POST, ["v1", "apps", app, "cancel"]) => {

@@ -3,12 +3,14 @@
     reason = "the error is the answer: made once, and sent"
 )]
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use vela_protocol::{ApiError, ErrorCode};
@@ -90,19 +92,17 @@ pub(super) fn invalid(message: String) -> ApiError {
     ApiError::new(ErrorCode::Invalid, message)
 }
 
+/// Nothing for what the decoder would take as it is: a `%` without its two digits.
 fn decoded(segment: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
-        out.push(u8::try_from(high * 16 + low).ok()?);
+    let is_escape = |after: &str| {
+        let digits = after.bytes().take(2);
+        digits.filter(u8::is_ascii_hexdigit).count() == 2
+    };
+    if !segment.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(out).ok()
+    let decoded = percent_decode_str(segment).decode_utf8();
+    decoded.ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

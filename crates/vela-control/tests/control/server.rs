@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 use vela_control::{Client, ClientError, UnixTransport, bind, serve};
 use vela_deploy::{Dirs, Engine, Stack};
-use vela_protocol::{DeployRequest, ErrorCode, SecretChange};
+use vela_protocol::{DeployRequest, ErrorCode, MaintenanceRequest, SecretChange};
 use vela_proxy::{Proxy, ProxyConfig};
 use vela_supervisor::{InProcess, Ports};
 
@@ -122,6 +122,10 @@ async fn unknown_things_are_not_found() {
         api_code(client.status("../x").await.unwrap_err()),
         ErrorCode::Invalid
     );
+    for request in [Some(&MaintenanceRequest::default()), None] {
+        let refused = client.maintain("nobody", request).await.unwrap_err();
+        assert_eq!(api_code(refused), ErrorCode::NotFound);
+    }
     assert!(daemon.get("/v2/apps").await.starts_with("HTTP/1.1 404"));
     assert!(
         daemon

@@ -1,4 +1,3 @@
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -7,11 +6,12 @@ use crate::error::ManifestError;
 use crate::section::Section;
 use crate::server::backup::BackupSection;
 use crate::server::path::{absolute, socket};
+use crate::server::proxy::ProxySection;
 use crate::server::services::ServicesSection;
 use crate::server::tls::TlsSection;
 use crate::source::read_file;
 use crate::unsupported::Unsupported;
-use crate::value::{Found, Value};
+use crate::value::Value;
 
 /// A valid `server.toml`. Where a default depends on who the daemon runs as, the field is an `Option`.
 ///
@@ -71,50 +71,11 @@ impl ServerConfig {
     /// The keys that this version of Vela understands but can't act on yet, in the order of the file.
     pub fn not_yet_supported(&self) -> Vec<Unsupported> {
         let mut found = Vec::new();
-        if self.tls.is_some() {
-            found.push(self.lines.unsupported("tls", "HTTPS is not served yet"));
-        }
-        if self.proxy.https_port.is_some() {
-            found.push(
-                self.lines
-                    .unsupported("proxy.https_port", "HTTPS is not served yet"),
-            );
-        }
         if self.backup.is_some() {
             found.push(self.lines.unsupported("backup", "backups are not made yet"));
         }
         found.sort_by_key(|unsupported| unsupported.line);
         found
-    }
-}
-
-/// `[proxy]`: where requests come in.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ProxySection {
-    /// `bind`: the addresses to listen on, one or an array; every address if empty.
-    pub bind: Vec<IpAddr>,
-    /// `http_port`; 0 lets the system choose.
-    pub http_port: Option<u16>,
-    /// `https_port`; 0 lets the system choose.
-    pub https_port: Option<u16>,
-}
-
-impl ProxySection {
-    fn read(mut section: Section<'_>) -> Self {
-        let proxy = Self {
-            bind: section.read("bind", addresses).unwrap_or_default(),
-            http_port: section.read("http_port", |value| value.integer(0..=u16::MAX)),
-            https_port: section.read("https_port", |value| value.integer(0..=u16::MAX)),
-        };
-        if proxy.http_port == proxy.https_port && proxy.http_port.is_some_and(|port| port != 0) {
-            section.report_key(
-                "https_port",
-                "`https_port` is the same as `http_port`",
-                None,
-            );
-        }
-        proxy
     }
 }
 
@@ -171,23 +132,4 @@ impl Default for AppsSection {
             last_port: 20_000,
         }
     }
-}
-
-fn addresses(value: &Value<'_>) -> Option<Vec<IpAddr>> {
-    let values = if value.found() == Found::String {
-        vec![value.clone()]
-    } else {
-        value.items()?
-    };
-    let addresses = values.iter().filter_map(|value| {
-        let address = value.string()?.parse();
-        if address.is_err() {
-            value.report(
-                "not an IP address",
-                Some(r#"without a port, as in "0.0.0.0" or "::1""#),
-            );
-        }
-        address.ok()
-    });
-    Some(addresses.collect())
 }

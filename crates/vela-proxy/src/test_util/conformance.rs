@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::{
-    DrainLimits, HostPattern, Park, ParkLimits, RouteError, RouteId, RouteSpec, Router, Upstream,
+    DrainLimits, HostPattern, Maintenance, Park, ParkLimits, RouteError, RouteId, RouteSpec,
+    Router, Upstream,
 };
 
 /// Checks the contract of [`Router`] on fresh routers.
@@ -50,8 +51,15 @@ pub async fn check_router<R: Router>(make: impl Fn() -> R) {
     let below = apply(&router, below).await;
     assert!(below.is_none(), "a host may have a route for each path");
 
+    for maintenance in [Some(Maintenance::default()), None] {
+        for known in [&id, &RouteId::new("unknown")] {
+            let maintained = router.maintain(known, maintenance.clone()).await;
+            maintained.expect("a change");
+        }
+    }
     let removed = router.remove(&id).await.expect("a removal");
-    assert_eq!(removed.expect("a route").upstreams(), upstreams(&[2]));
+    let removed = removed.expect("maintenance replaces nothing");
+    assert_eq!(removed.upstreams(), upstreams(&[2]));
     let again = router.remove(&id).await.expect("a removal");
     assert!(again.is_none(), "removal is idempotent");
     let free = apply(&router, spec("d", &["a.test"], &[6])).await;
@@ -88,6 +96,8 @@ pub async fn check_park<R: Router + Park>(make: impl Fn() -> R) {
     );
     let again = router.park(spec("a", &["a.test"], &[9]), limits).await;
     assert!(again.expect("a park").is_none(), "it was parked already");
+    let maintained = router.maintain(&id, Some(Maintenance::default())).await;
+    maintained.expect("a change");
     let removed = router.remove(&id).await.expect("a removal");
     assert!(removed.is_none(), "a parked route has nothing to drain");
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec, Router,
+    DrainLimits, Drained, Maintenance, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec,
+    Router,
 };
 
 /// A [`Router`] that only remembers what it was told: for the tests of what uses one.
@@ -85,6 +86,17 @@ impl Router for MemoryRouter {
     async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError> {
         let old = self.lock().routes.remove(id);
         Ok(old.and_then(replaced))
+    }
+
+    async fn maintain(
+        &self,
+        id: &RouteId,
+        maintenance: Option<Maintenance>,
+    ) -> Result<(), RouteError> {
+        if let Some((spec, _)) = self.lock().routes.get_mut(id) {
+            spec.options.maintenance = maintenance;
+        }
+        Ok(())
     }
 }
 

@@ -1,11 +1,13 @@
 //! Raw bytes of clients, and what each must come to: the answers, and what the upstream sees.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::World;
+use crate::world::{Backend, World};
+use vela_proxy::{Limits, ProxyConfig, Timeouts};
 
 /// What a client sends on a connection of its own.
 struct Case {
@@ -61,7 +63,8 @@ const CASES: &[Case] = &[
     ),
     passes(
         "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
-         0\r\nX-Sum: 1\r\nContent-Length: 9\r\nHost: b\r\nX_Forwarded_For: 6\r\nTransfer-Encoding: x\r\n\r\n",
+         0\r\nX-Sum: 1\r\nContent-Length: 9\r\nHost: b\r\nX_Forwarded_For: 6\r\nTransfer-Encoding: x\r\n\
+         X-Request-ID: 6\r\nX_Request_Start: 6\r\nForwarded: for=6\r\nConnection: close\r\n\r\n",
         &[
             "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n",
         ],
@@ -81,6 +84,13 @@ const CASES: &[Case] = &[
     passes(
         "GET http://A.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n",
         &["GET /x HTTP/1.1\r\nhost: A.test\r\n\r\n"],
+    ),
+    // Claims, in every spelling, and what is for one hop.
+    passes(
+        "GET / HTTP/1.1\r\nHost: a.test\r\nX-Request-ID: 6\r\nX_Request_Id: 6\r\nX-Request_Start: 6\r\n\
+         X-Real_IP: 6\r\nX_Forwarded-Port: 6\r\nFORWARDED: for=6\r\nX-Kept: 1\r\nKeep-Alive: 6\r\n\
+         Proxy-Connection: close\r\nProxy-Authorization: 6\r\nProxy: 6\r\nTE: gzip\r\nUpgrade: x\r\n\r\n",
+        &["GET / HTTP/1.1\r\nhost: a.test\r\nX-Kept: 1\r\n\r\n"],
     ),
     // Naming what frames or routes a message takes it away from nobody.
     passes(
@@ -298,11 +308,14 @@ const CASES: &[Case] = &[
     refused("GET /a b HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET /\t HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET / HTTP/1.2\r\nHost: a.test\r\n\r\n", &[400]),
-    refused("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", &[505]),
+    refused("GET / HTTP/3.0\r\nHost: a.test\r\n\r\n", &[505]),
+    refused("GET / HTTP/0.9\r\nHost: a.test\r\n\r\n", &[505]),
+    refused("GET / HTTP/2\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET / http/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused("G@T / HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused(" GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
-    refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400]),
+    refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[505]),
     refused("GET /a#b HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET a HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused(
@@ -317,6 +330,15 @@ const CASES: &[Case] = &[
     refused(
         "GET http://a.test\\@b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
         &[400],
+    ),
+    // The connection is not the one that the target demands.
+    refused(
+        "GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[421],
+    ),
+    refused(
+        "GET HTTPS://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &[421],
     ),
     refused(
         "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n",
@@ -385,6 +407,136 @@ async fn each_case_comes_to_what_it_must() {
             );
         }
     }
+}
+
+/// Those that depend on limits too: each is answered while the upstream has seen no whole request.
+#[tokio::test]
+async fn each_refusal_has_the_status_that_the_standards_give_it() {
+    let host = "Host: a.test\r\n";
+    let many = "X: 1\r\n".repeat(9);
+    let long = "x".repeat(300);
+    for (sent, status) in [
+        ("GET / HTTP/1.1\r\nHo st: a.test\r\n\r\n".to_owned(), 400),
+        // The rest of the head does not come.
+        (format!("GET / HTTP/1.1\r\n{host}"), 408),
+        (format!("GET / HTTP/1.1\r\n{host}X: "), 408),
+        // Nor that of the body.
+        (
+            format!("POST /echo HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nabc"),
+            408,
+        ),
+        (
+            format!("POST /echo HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n3\r\nab"),
+            408,
+        ),
+        (
+            format!("POST /echo HTTP/1.1\r\n{host}Content-Length: 6\r\n\r\nabcdef"),
+            413,
+        ),
+        (
+            format!(
+                "POST /echo HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n\
+                 3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"
+            ),
+            413,
+        ),
+        (format!("GET /{} HTTP/1.1\r\n{host}\r\n", &long[..100]), 414),
+        // Even where the line never ends.
+        (format!("GET /{long}"), 414),
+        (format!("GET / HTTP/1.1\r\n{host}Expect: x\r\n\r\n"), 417),
+        (format!("GET https://a.test/ HTTP/1.1\r\n{host}\r\n"), 421),
+        (
+            format!("GET / HTTP/1.1\r\n{host}X: {long}{long}\r\n\r\n"),
+            431,
+        ),
+        (format!("GET / HTTP/1.1\r\n{host}{many}\r\n"), 431),
+        (format!("CONNECT a.test:80 HTTP/1.1\r\n{host}\r\n"), 501),
+        (
+            format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: gzip, chunked\r\n\r\n"),
+            501,
+        ),
+        (format!("GET / HTTP/2.0\r\n{host}\r\n"), 505),
+    ] {
+        // Where nothing is to be late, nothing is, however slow the machine.
+        let patience = match status {
+            408 => Duration::from_millis(50),
+            _ => Duration::from_secs(60),
+        };
+        let world = World::with(ProxyConfig {
+            limits: Limits {
+                head_bytes: 500,
+                headers: 8,
+                target_bytes: 100,
+                body_bytes: 5,
+                ..Limits::default()
+            },
+            timeouts: Timeouts {
+                header_read: patience,
+                body_read: patience,
+                ..Timeouts::default()
+            },
+            ..ProxyConfig::default()
+        });
+        let upstream = Recorder::start().await;
+        drop(world.route(&[upstream.addr]).await);
+        let mut client = world.client().await;
+        client.send(&sent).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status, "{sent:?}: {answer:?}");
+        assert_eq!(client.rest().await, "", "{sent:?}");
+        assert!(!upstream.take().iter().any(|one| one.is_whole), "{sent:?}");
+    }
+}
+
+/// From a trusted proxy: the whole head, in the bytes that the upstream gets.
+#[tokio::test]
+async fn a_trusted_proxy_speaks_for_the_client() {
+    let world = World::with(ProxyConfig {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        client_ip_header: Some("CF-Connecting-IP".parse().unwrap()),
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut client = world.client().await;
+    client
+        .send(
+            "GET https://a.test:8443/x HTTP/1.1\r\nHost: other.test\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.1\r\n\
+             X-Forwarded-Proto: https\r\nX_Forwarded_Proto: x\r\nX-Request-ID: abc\r\nX_Request_Id: x\r\n\
+             X-Request-Start: t=1\r\nX-Real-IP: 6.6.6.6\r\nX-Kept: 1\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.answer().await.body, "one");
+    assert_eq!(
+        backend.last_head(),
+        "GET /x HTTP/1.1\r\nhost: a.test:8443\r\nX-Forwarded-Proto: https\r\nX-Kept: 1\r\n\
+         x-forwarded-for: 6.6.6.6, 192.0.2.1, 127.0.0.1\r\nx-real-ip: 192.0.2.1\r\n\
+         x-forwarded-host: a.test:8443\r\nx-forwarded-port: 8443\r\n\
+         forwarded: for=6.6.6.6;proto=https;host=\"a.test:8443\", for=192.0.2.1, for=127.0.0.1\r\n\
+         x-request-id: abc\r\nx-request-start: t=1\r\n\r\n"
+    );
+    // The next request is another one's.
+    client
+        .send(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nCF-Connecting-IP: 2001:db8::1\r\n\
+             X-Forwarded-For: 6.6.6.6\r\nForwarded: for=192.0.2.7;proto=https\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.answer().await.body, "one");
+    let head = backend.last_head();
+    for line in [
+        "CF-Connecting-IP: 2001:db8::1",
+        "x-real-ip: 2001:db8::1",
+        "x-forwarded-proto: https",
+        "x-forwarded-port: 443",
+        "forwarded: for=192.0.2.7;proto=https, for=127.0.0.1;host=a.test",
+    ] {
+        assert!(
+            head.contains(&format!("\r\n{line}\r\n")),
+            "{line} in {head}"
+        );
+    }
+    assert!(!head.contains("abc") && !head.contains("t=1"), "{head}");
 }
 
 /// An upstream that keeps what it is sent, byte for byte, and reads as strictly as can be.
@@ -476,6 +628,8 @@ fn without_sender(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let lines = text.split_inclusive("\r\n");
     lines
-        .filter(|line| !line.starts_with("x-forwarded-"))
+        .filter(|line| !TELL_OF_SENDER.iter().any(|name| line.starts_with(name)))
         .collect()
 }
+
+const TELL_OF_SENDER: [&str; 4] = ["x-forwarded-", "x-real-ip: ", "forwarded: ", "x-request-"];

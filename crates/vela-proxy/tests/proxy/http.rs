@@ -1,7 +1,8 @@
 //! What clients and upstreams see of a proxied request, byte for byte.
 
-use crate::world::{Backend, World, spec};
-use std::time::Duration;
+use crate::world::{Backend, LONG, World, spec};
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vela_proxy::{ProxyConfig, Router, Timeouts};
 
 #[tokio::test]
@@ -29,6 +30,9 @@ async fn an_upstream_is_told_who_asked_and_not_what_was_for_the_proxy() {
         "x-forwarded-for: 127.0.0.1",
         "x-forwarded-proto: http",
         "x-forwarded-host: a.test.:80",
+        "x-forwarded-port: 80",
+        "x-real-ip: 127.0.0.1",
+        "forwarded: for=127.0.0.1;proto=http;host=\"a.test.:80\"",
         "cookie: a=1",
     ] {
         assert!(
@@ -45,6 +49,54 @@ async fn an_upstream_is_told_who_asked_and_not_what_was_for_the_proxy() {
     ] {
         assert!(!lower.contains(name), "{name} in {head}");
     }
+}
+
+#[tokio::test]
+async fn each_request_has_an_id_and_a_time() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    let mut client = world.client().await;
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..3 {
+        client.get("/").await;
+        // Another connection, and perhaps another worker.
+        world.get("/").await;
+        for head in &backend.heads()[ids.len()..] {
+            let field = |name: &str| {
+                let mut lines = head.lines().filter_map(|line| line.strip_prefix(name));
+                lines.next().filter(|_| lines.next().is_none()).unwrap()
+            };
+            ids.insert(field("x-request-id: ").to_owned());
+            let begun = Duration::from_millis(field("x-request-start: ").parse().unwrap());
+            let age = (UNIX_EPOCH + begun).elapsed().unwrap();
+            assert!(age < LONG, "{head}");
+        }
+    }
+    assert_eq!(ids.len(), 6);
+    assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
+}
+
+#[tokio::test]
+async fn what_an_app_says_of_itself_reaches_the_client_as_it_is() {
+    let world = World::start();
+    let said = "Server: s/1 (x)\r\nDate: yesterday\r\nLocation: http://127.0.0.1:1/x\r\n\
+                X-Request-ID: 7\r\nX-Forwarded-Host: b\r\nX_Y: 1\r\n";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    drop(world.route(&[listener.local_addr().unwrap()]).await);
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.read_u8().await.unwrap();
+        let answer = format!("HTTP/1.1 302 Elsewhere\r\n{said}Content-Length: 0\r\n\r\n");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        // Until the proxy has it.
+        while socket.read_u8().await.is_ok() {}
+    });
+    let head = world.get("/").await.head;
+    assert_eq!(
+        head,
+        format!("HTTP/1.1 302 Elsewhere\r\n{said}content-length: 0\r\n\r\n")
+    );
 }
 
 #[tokio::test]
@@ -141,7 +193,7 @@ async fn ambiguous_and_malformed_requests_are_refused_and_reach_no_upstream() {
             431,
         ),
         ("NONSENSE\r\n\r\n".to_owned(), 400),
-        (format!("GET / HTTP/3.7\r\n{host}\r\n"), 400),
+        (format!("GET / HTTP/3.7\r\n{host}\r\n"), 505),
         ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n".to_owned(), 400),
     ] {
         let mut client = world.client().await;

@@ -9,6 +9,7 @@ mod conformance;
 mod descriptors;
 mod http;
 mod metrics;
+mod pages;
 mod responses;
 mod routing;
 mod shutdown;

@@ -1,9 +1,12 @@
 //! Raw bytes of upstreams, and what the client gets of them.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use std::time::Duration;
 
-use crate::world::World;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::timeout;
+
+use crate::world::{LONG, World};
 
 const PAGE: &str = "HTTP/1.1 502 Bad Gateway\r\n";
 
@@ -152,6 +155,53 @@ fn joined(answer: &str) -> String {
     let whole = answer.replace("1\r\no\r\n1\r\nk\r\n", "2\r\nok\r\n");
     whole.replace("\r\n\r\n1\r\nk\r\n", "\r\n\r\n2\r\nok\r\n")
 }
+
+/// Else the proxy would keep what its client does not take: without an end, in memory.
+#[tokio::test]
+async fn interim_responses_that_nobody_takes_are_not_read() {
+    const FLOOD: usize = 64 * 1024 * 1024;
+    let world = World::start();
+    // As small as they go: what the kernel holds between the three does not count.
+    let listening = TcpSocket::new_v4().unwrap();
+    listening.set_send_buffer_size(4096).unwrap();
+    listening.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = listening.listen(8).unwrap();
+    drop(world.route(&[listener.local_addr().unwrap()]).await);
+    let client = TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4096).unwrap();
+    let mut client = client.connect(world.addr).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    // Read, so that closing it is no reset, which would overtake what it has sent.
+    assert!(upstream.read(&mut [0; 4096]).await.unwrap() > 0);
+    let hints = format!(
+        "HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n",
+        "x".repeat(32_000)
+    );
+    let mut sent = 0;
+    while let Ok(written) = timeout(STALLED, upstream.write_all(hints.as_bytes())).await {
+        written.unwrap();
+        sent += hints.len();
+        assert!(sent < FLOOD, "the proxy reads on");
+    }
+
+    // It goes on with a client that reads, which misses nothing.
+    let reading = tokio::spawn(async move {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.map(|_| got)
+    });
+    drop(upstream);
+    let got = timeout(LONG, reading).await.unwrap().unwrap().unwrap();
+    let whole = String::from_utf8(got).unwrap().matches(" 103 ").count();
+    assert!(whole >= sent / hints.len(), "{whole}");
+}
+
+/// How long a write has to wait to be one that waits for a reader.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// An old client knows the end of such a response by the end of its connection only.
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::world::{Backend, LONG, World, spec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vela_proxy::{Maintenance, RouteOptions, RouteSpec, Router, Upstream};
+use vela_proxy::{Maintenance, ProxyConfig, RouteOptions, RouteSpec, Router, Upstream};
 
 impl World {
     /// Adds a route, and gives the tag that each of its answers has.
@@ -116,6 +116,51 @@ async fn a_route_in_maintenance_serves_those_who_look_after_it() {
     assert!(answer.header("retry-after").is_some());
     world.add(maintained("127.0.0.0/8")).await;
     assert_eq!(world.get("/").await.body, "one");
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_client_counts() {
+    let world = World::with(ProxyConfig {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    let allow = vec!["192.0.2.0/24".parse().unwrap()];
+    let options = RouteOptions {
+        maintenance: Some(Maintenance {
+            message: None,
+            allow,
+        }),
+        canonical: Some("a.test".parse().unwrap()),
+        ..RouteOptions::default()
+    };
+    let route = spec("app", "a.test", &[backend.addr]);
+    let mut hosts = route.hosts.clone();
+    hosts.push("www.a.test".parse().unwrap());
+    world
+        .add(RouteSpec {
+            hosts,
+            options,
+            ..route
+        })
+        .await;
+    let mut client = world.client().await;
+    for (fields, status) in [
+        ("X-Forwarded-For: 192.0.2.1\r\n", 200),
+        ("X-Forwarded-For: 192.0.2.1, 6.6.6.6\r\n", 503),
+        ("Forwarded: for=192.0.2.1\r\n", 200),
+        ("", 503),
+    ] {
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n"))
+            .await;
+        assert_eq!(client.answer().await.status, status, "{fields}");
+    }
+    client
+        .send("GET /x HTTP/1.1\r\nHost: www.a.test\r\nX-Forwarded-Proto: https\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.header("location"), Some("https://a.test/x"));
 }
 
 #[tokio::test]

@@ -2,12 +2,11 @@ use secrecy::SecretString;
 use tokio_postgres::error::SqlState;
 
 use super::names::wanted;
-use super::provision::{bindings, other_place};
+use super::provision::{bindings, other_place, parse};
 use super::record::{Database, Place, Record};
 use super::roles::set_password;
 use super::session::{Door, Session};
 use super::{KIND, Postgres, extensions};
-use crate::postgres_url::PostgresUrl;
 use crate::{Bindings, OwnerName, ServiceError, ServiceSpec};
 
 impl Postgres {
@@ -25,8 +24,7 @@ impl Postgres {
             });
         }
         let names = wanted(owner, spec)?;
-        let server = PostgresUrl::parse(url)
-            .map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })?;
+        let server = parse(url)?;
         let mut record = match self.without_purge(owner).await? {
             None => Record::new(Place::Elsewhere),
             Some(record) if record.place() == Place::Elsewhere => record,

@@ -11,6 +11,7 @@ pub(super) async fn ensure(
     extensions: &[String],
 ) -> Result<(), ServiceError> {
     let session = door.of_database(database).open().await?;
+    session.alone().await?;
     // Both are read whole and compared here: what an operator means in this database is up to
     // its owner.
     let created = names(

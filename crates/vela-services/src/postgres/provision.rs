@@ -42,10 +42,32 @@ impl Postgres {
                 extensions::ensure(&door, name, &spec.extensions).await?;
             }
         }
-        let url = SecretString::from(format!("postgres://{KIND}@{}", door.address()));
-        let server = PostgresUrl::parse(&url)
-            .map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })?;
-        bindings(&server, &record, &names)
+        bindings(&server_of(&door)?, &record, &names)
+    }
+
+    /// What an owner was given for a spec, by its record.
+    pub(super) fn given(
+        &self,
+        owner: &OwnerName,
+        spec: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        let names = wanted(owner, spec)?;
+        let Some(record) = self.records.load(owner)? else {
+            return Ok(None);
+        };
+        let is_made = |name: &String| record.database(name).is_some_and(|one| one.created);
+        if record.standing != Standing::Active || !names.iter().all(is_made) {
+            return Ok(None);
+        }
+        let server = match (record.place(), &spec.url) {
+            (Place::Here(major), None) => match Cluster::new(&self.dir, major).door()? {
+                Some(door) => server_of(&door)?,
+                None => return Ok(None),
+            },
+            (Place::Elsewhere, Some(url)) => parse(url)?,
+            _ => return Ok(None),
+        };
+        bindings(&server, &record, &names).map(Some)
     }
 
     /// Whether nobody has, or may have, anything in this version's server.
@@ -82,6 +104,7 @@ impl Postgres {
         door: &Door,
         session: &Session,
     ) -> Result<Record, ServiceError> {
+        session.alone().await?;
         let powers = Powers::of(session, door.is_here()).await?;
         let common: &[&str] = if powers.is_here {
             &["postgres", "template1"]
@@ -168,6 +191,16 @@ impl Postgres {
     }
 }
 
+/// The server behind a door of this machine, as programs get at it.
+fn server_of(door: &Door) -> Result<PostgresUrl, ServiceError> {
+    parse(&format!("postgres://{KIND}@{}", door.address()).into())
+}
+
+/// A url, taken apart.
+pub(super) fn parse(url: &SecretString) -> Result<PostgresUrl, ServiceError> {
+    PostgresUrl::parse(url).map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })
+}
+
 /// An owner's data stays where it is.
 pub(super) fn other_place(owner: &OwnerName, place: Place, wanted: String) -> ServiceError {
     let server = match place {
@@ -195,9 +228,7 @@ pub(super) fn bindings(
         let url = server.of(name, &database.password, name);
         all.insert(variable(name), url.clone());
         // The last one that is entered here is the first.
-        let parsed = PostgresUrl::parse(&url)
-            .map_err(|source| ServiceError::InvalidUrl { kind: KIND, source })?;
-        all.extend(parsed.bindings(&url));
+        all.extend(parse(&url)?.bindings(&url));
     }
     Ok(all)
 }

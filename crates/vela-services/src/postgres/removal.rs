@@ -29,11 +29,12 @@ impl Postgres {
             };
             self.records.save(owner, &record)?;
             let (door, session) = self.reach(owner, &record).await?;
+            session.alone().await?;
             let powers = Powers::of(&session, door.is_here()).await?;
             let mut attempt = 1;
             loop {
                 match apply(&door, &session, powers, &record, purge).await {
-                    // A statement of a call that was dropped may still run.
+                    // Elsewhere, a statement of a call that was dropped may still run.
                     Err(error) if attempt < RACES && is_race(&error) => attempt += 1,
                     applied => break applied?,
                 }

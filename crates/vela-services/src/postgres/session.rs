@@ -23,6 +23,9 @@ const GUARDED: &str = "-c search_path=pg_catalog -c default_transaction_read_onl
     -c log_statement=none -c log_min_error_statement=panic -c log_min_duration_statement=-1 \
     -c log_duration=off -c lock_timeout=30s -c statement_timeout=60s";
 
+/// The advisory lock of who changes something. Any number that no program would choose.
+const TURN: i64 = 0x3b1f_90c6_7e24_a85d;
+
 /// A connection that makes roles and databases.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -30,6 +33,7 @@ pub(super) struct Session {
     address: String,
     user: String,
     database: String,
+    is_here: bool,
 }
 
 /// How to get into a server as one who may make roles and databases.
@@ -132,6 +136,7 @@ impl Door {
                 address: self.address.clone(),
                 user: self.user.clone(),
                 database: self.database.clone(),
+                is_here: self.is_here,
             })
         };
         timeout(PATIENCE, opened)
@@ -155,6 +160,19 @@ impl Session {
 
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Waits until no other session of this program changes something in this database, and keeps
+    /// them out while this one is open. A call that was dropped, or that a crash ended, leaves its
+    /// last statement to the server, which would change what was looked at before its end.
+    ///
+    /// Only where the server is run here: a pooler in front of another one would keep the lock
+    /// when the session ends.
+    pub(super) async fn alone(&self) -> Result<(), ServiceError> {
+        match self.is_here {
+            true => self.run(&format!("SELECT pg_advisory_lock({TURN})")).await,
+            false => Ok(()),
+        }
     }
 
     /// Runs one statement, or several as one transaction.

@@ -20,6 +20,23 @@ pub async fn conformance(provisioner: &dyn Provisioner, spec: &ServiceSpec) {
             .expect("the spec can be fulfilled")
     };
 
+    // To look changes nothing, not even for one who has nothing.
+    let look = async || {
+        let owners = async || {
+            let servers = provisioner.status().await.expect("a status");
+            let owners = servers.into_iter().flat_map(|server| server.owners);
+            owners.collect::<Vec<_>>()
+        };
+        let before = owners().await;
+        let found = provisioner
+            .bindings(&one, spec)
+            .await
+            .expect("one may look");
+        assert_eq!(owners().await, before, "to look changes nothing");
+        found
+    };
+    look().await;
+
     // An owner that never had it has nothing to lose.
     for purge in [false, true] {
         provisioner
@@ -38,6 +55,8 @@ pub async fn conformance(provisioner: &dyn Provisioner, spec: &ServiceSpec) {
         );
     }
     assert_same(&first, &ensure(&one).await);
+    let found = look().await.expect("what was ensured is there to look at");
+    assert_same(&first, &found);
 
     // Dropped in the middle, it can be done again.
     drop(pin!(provisioner.ensure(&one, spec)).poll(&mut Context::from_waker(Waker::noop())));
@@ -66,6 +85,7 @@ pub async fn conformance(provisioner: &dyn Provisioner, spec: &ServiceSpec) {
             .remove(&one, purge)
             .await
             .expect("remove can be repeated");
+        look().await;
     }
     ensure(&other).await;
     assert!(

@@ -97,11 +97,16 @@ impl Provisioner for MemoryProvisioner {
         self.record(Call::Ensure(owner.clone()))?
             .owners
             .insert(owner.clone());
-        let url = match &spec.url {
-            Some(url) => SecretString::from(url.expose_secret()),
-            None => SecretString::from(format!("memory://{owner}")),
-        };
-        Ok(Bindings::from([("MEMORY_URL".to_owned(), url)]))
+        Ok(given(owner, spec))
+    }
+
+    async fn bindings(
+        &self,
+        owner: &OwnerName,
+        spec: &ServiceSpec,
+    ) -> Result<Option<Bindings>, ServiceError> {
+        let has = self.state().owners.contains(owner);
+        Ok(has.then(|| given(owner, spec)))
     }
 
     async fn resume(&self) -> Result<(), ServiceError> {
@@ -121,4 +126,12 @@ impl Provisioner for MemoryProvisioner {
     async fn status(&self) -> Result<Vec<ServiceStatus>, ServiceError> {
         Ok(Vec::new())
     }
+}
+
+fn given(owner: &OwnerName, spec: &ServiceSpec) -> Bindings {
+    let url = match &spec.url {
+        Some(url) => SecretString::from(url.expose_secret()),
+        None => SecretString::from(format!("memory://{owner}")),
+    };
+    Bindings::from([("MEMORY_URL".to_owned(), url)])
 }

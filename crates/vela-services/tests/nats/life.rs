@@ -123,7 +123,11 @@ async fn one_that_is_removed_is_cut_off_and_its_data_waits_for_it() {
     publish(&make_stream(&one).await, "one.a").await;
     let mut wire = Wire::login(&one).unwrap();
 
+    let given = world.nats.bindings(&name("one"), &with_jetstream()).await;
+    assert!(given.unwrap().is_some());
     world.remove("one", false).await;
+    let given = world.nats.bindings(&name("one"), &with_jetstream()).await;
+    assert!(given.unwrap().is_none());
     let end = wire.line();
     assert!(end.is_empty() || end.starts_with("-ERR"), "{end}");
     assert!(Wire::login(&one).is_err());

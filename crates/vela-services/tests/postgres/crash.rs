@@ -81,6 +81,44 @@ async fn a_new_database_that_is_dropped_anywhere_goes_on() {
 }
 
 #[tokio::test]
+async fn a_statement_that_a_dropped_call_left_behind_is_waited_for() {
+    let world = World::new();
+    let mine = world.ensure("mine").await;
+    // Roles can be read, and changed only later.
+    let blocker = world.superuser("postgres").await;
+    let block = "BEGIN; LOCK TABLE pg_authid IN SHARE MODE";
+    blocker.batch_execute(block).await.unwrap();
+    let waits = |event: &'static str| {
+        let question = format!(
+            "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+             AND application_name = 'vela' AND wait_event = '{event}'"
+        );
+        let blocker = &blocker;
+        async move {
+            while one(blocker, &question).await == "0" {
+                // The activity is as it was first seen in a transaction.
+                one(blocker, "SELECT pg_stat_clear_snapshot()::text").await;
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let name = owner("mine");
+    tokio::select! {
+        removed = world.postgres.remove(&name, false) => panic!("{removed:?}"),
+        () = waits("relation") => {}
+    }
+    let mut again = Box::pin(world.ensure("mine"));
+    tokio::select! {
+        _ = &mut again => panic!("it has not waited"),
+        () = waits("advisory") => {}
+    }
+    blocker.batch_execute("COMMIT").await.unwrap();
+    again.await;
+    app(&mine).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
 async fn leftovers_of_a_crash_do_not_matter() {
     let world = World::new();
     fs::create_dir_all(world.path("15/.data-leftover/base")).unwrap();

@@ -21,7 +21,12 @@ async fn removed_it_keeps_its_data_and_purged_it_does_not() {
         .await
         .unwrap();
 
+    let plain = ServiceSpec::default();
+    let found = world.postgres.bindings(&owner("mine"), &plain).await;
+    assert!(found.unwrap().is_some());
     world.postgres.remove(&owner("mine"), false).await.unwrap();
+    let found = world.postgres.bindings(&owner("mine"), &plain).await;
+    assert!(found.unwrap().is_none());
     // Its sessions are over, and there are no new ones.
     timeout(Duration::from_secs(30), async {
         while !client.is_closed() {

@@ -1,0 +1,279 @@
+use std::time::{Duration, SystemTime};
+
+use instant_acme::{
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType,
+    Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+
+use super::answers::Answers;
+use super::courier::Courier;
+use super::disk::PendingOrder;
+use super::shared::Shared;
+use super::{AcmeError, AcmeEvent, Challenge};
+use crate::tls::{Certificate, DnsName};
+
+/// One attempt to get a certificate, which goes on where an earlier one was broken off: at any
+/// point the disk holds what it needs for that.
+pub(super) struct Attempt<'a> {
+    pub(super) shared: &'a Shared,
+    /// What the certificate is for; what it is kept under is the first.
+    pub(super) names: &'a [DnsName],
+    /// How many attempts have failed before.
+    pub(super) failures: u32,
+    /// The certificate that is to be renewed.
+    pub(super) replaces: Option<Certificate>,
+    pub(super) courier: Courier,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn run(&self) -> Result<Certificate, AcmeError> {
+        let shared = self.shared;
+        let account = shared.account(&self.courier).await?;
+        let (mut pending, order) = self.order(&account).await?;
+        let mut order = match order {
+            Some(order) => order,
+            None => {
+                let order = self.place(&account).await?;
+                pending.url = Some(order.url().to_owned());
+                shared.disk.save_order(self.name(), &pending)?;
+                order
+            }
+        };
+        shared.tell(&AcmeEvent::OrderPlaced { names: self.names });
+        let result = self.finish(&mut order, &pending).await;
+        if let Err(error) = &result
+            && !error.is_passing()
+        {
+            // This order will not get any better.
+            shared.disk.remove_order(self.name())?;
+        }
+        result
+    }
+
+    fn name(&self) -> &DnsName {
+        &self.names[0]
+    }
+
+    /// The order that was begun, if the authority still has it; else what is to be one, with a key
+    /// that is on disk before anything is signed for it.
+    async fn order(&self, account: &Account) -> Result<(PendingOrder, Option<Order>), AcmeError> {
+        let Shared { disk, settings, .. } = self.shared;
+        let names: Vec<String> = self.names.iter().map(DnsName::to_string).collect();
+        let begun = disk.order(self.name()).unwrap_or_else(|error| {
+            let error = crate::tls::with_causes(&error);
+            tracing::warn!(%error, "an order is begun anew");
+            None
+        });
+        let begun =
+            begun.filter(|begun| begun.directory == settings.directory && begun.names == names);
+        if let Some(begun) = begun
+            && let Some(url) = begun.url.clone()
+        {
+            match account.order(url).await {
+                Ok(mut order) => {
+                    if order.state().status != OrderStatus::Invalid {
+                        return Ok((begun, Some(order)));
+                    }
+                }
+                // It has expired, or was another account's.
+                Err(instant_acme::Error::Api(_)) => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        let key = KeyPair::generate().map_err(|source| AcmeError::Request { source })?;
+        let pending = PendingOrder {
+            directory: settings.directory.clone(),
+            names,
+            key: key.serialize_pem(),
+            url: None,
+        };
+        disk.save_order(self.name(), &pending)?;
+        Ok((pending, None))
+    }
+
+    async fn place(&self, account: &Account) -> Result<Order, AcmeError> {
+        let names = self.names.iter();
+        let names: Vec<_> = names
+            .map(|name| Identifier::Dns(name.to_string()))
+            .collect();
+        let order = NewOrder::new(&names);
+        let replaced = self.replaces.as_ref().and_then(|old| {
+            CertificateIdentifier::try_from(old.own())
+                .ok()
+                .map(CertificateIdentifier::into_owned)
+        });
+        if let Some(replaced) = replaced {
+            match account
+                .new_order(&NewOrder::new(&names).replaces(replaced))
+                .await
+            {
+                Ok(order) => return Ok(order),
+                // It knows no such thing, or another certificate, or does not repeat it.
+                Err(error) => tracing::debug!(%error, "an order that replaces none is placed"),
+            }
+        }
+        account
+            .new_order(&order)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    async fn finish(
+        &self,
+        order: &mut Order,
+        pending: &PendingOrder,
+    ) -> Result<Certificate, AcmeError> {
+        let Shared { disk, settings, .. } = self.shared;
+        if order.state().status == OrderStatus::Pending {
+            self.verify(order).await?;
+        }
+        self.shared
+            .tell(&AcmeEvent::NamesVerified { names: self.names });
+        if order.state().status == OrderStatus::Ready {
+            let request = self.request(&pending.key)?;
+            let finalized = order.finalize_csr(&request).await;
+            finalized.map_err(|error| self.failed(error))?;
+        }
+        self.shared
+            .tell(&AcmeEvent::CertificateRequested { names: self.names });
+        let chain = match order.state().status {
+            OrderStatus::Valid => order.certificate().await,
+            _ => order.poll_certificate(&self.patience()).await.map(Some),
+        };
+        let chain = chain.map_err(|error| self.failed(error))?;
+        let chain = chain.ok_or(AcmeError::TooSlow)?;
+        self.shared
+            .tell(&AcmeEvent::CertificateDownloaded { names: self.names });
+        let now = SystemTime::now();
+        let certificate = Certificate::from_pem(chain.as_bytes(), pending.key.as_bytes(), now)
+            .map_err(|source| AcmeError::Issued { source })?;
+        if let Some(name) = self
+            .names
+            .iter()
+            .find(|name| !certificate.covers(name.as_str()))
+        {
+            let name = name.clone();
+            return Err(AcmeError::NameMissing { name });
+        }
+        disk.save_certificate(self.name(), &settings.directory, &pending.key, &chain)?;
+        disk.remove_order(self.name())?;
+        Ok(certificate)
+    }
+
+    /// Answers the challenges and waits for the authority to look.
+    async fn verify(&self, order: &mut Order) -> Result<(), AcmeError> {
+        let shared = self.shared;
+        let hook = shared.settings.dns_hook.clone();
+        let mut answers = Answers::new(shared.http.clone(), shared.store.clone(), hook);
+        let verified = match self.answer(order, &mut answers).await {
+            Ok(()) => self.verified(order).await,
+            Err(error) => Err(error),
+        };
+        answers.withdraw().await;
+        verified
+    }
+
+    async fn answer(&self, order: &mut Order, answers: &mut Answers) -> Result<(), AcmeError> {
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(|error| self.failed(error))?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let name = authorization.identifier().to_string();
+            let offered = |way: &Challenge| {
+                let of = kind(*way);
+                authorization.challenges.iter().any(|one| one.r#type == of)
+            };
+            let ways = answers.ways(name.starts_with("*."), self.failures);
+            let way = ways.into_iter().find(offered);
+            let no_challenge = || AcmeError::NoChallenge { name: name.clone() };
+            let way = way.ok_or_else(no_challenge)?;
+            let mut challenge = authorization
+                .challenge(kind(way))
+                .ok_or_else(no_challenge)?;
+            answers.give(way, &name, &challenge).await?;
+            self.shared.tell(&AcmeEvent::ChallengeAnswered {
+                name: &name,
+                challenge: way,
+            });
+            // One that was begun before is being looked at already.
+            if challenge.status == ChallengeStatus::Pending {
+                challenge
+                    .set_ready()
+                    .await
+                    .map_err(|error| self.failed(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn verified(&self, order: &mut Order) -> Result<(), AcmeError> {
+        let polled = order.poll_ready(&self.patience()).await;
+        match polled {
+            Ok(OrderStatus::Ready) => return Ok(()),
+            Ok(_) | Err(instant_acme::Error::Api(_)) => {}
+            // One that an earlier attempt has got further.
+            Err(instant_acme::Error::Timeout(_)) if order.state().status == OrderStatus::Valid => {
+                return Ok(());
+            }
+            Err(error) => return Err(self.failed(error)),
+        }
+        // What the order does not say, its authorizations do.
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            if authorization.refresh().await.is_err() {
+                continue;
+            }
+            let name = authorization.identifier().to_string();
+            let problem = authorization
+                .challenges
+                .iter()
+                .find_map(|one| one.error.as_ref());
+            if let Some(problem) = problem {
+                let reason = problem
+                    .detail
+                    .clone()
+                    .unwrap_or_else(|| problem.to_string());
+                return Err(AcmeError::NotVerified { name, reason });
+            }
+        }
+        match polled {
+            Err(error) => Err(self.failed(error)),
+            Ok(_) => Err(AcmeError::NotVerified {
+                name: self.name().to_string(),
+                reason: "the order is invalid".to_owned(),
+            }),
+        }
+    }
+
+    fn request(&self, key: &str) -> Result<Vec<u8>, AcmeError> {
+        let failed = |source| AcmeError::Request { source };
+        let key = KeyPair::from_pem(key).map_err(failed)?;
+        let names: Vec<String> = self.names.iter().map(DnsName::to_string).collect();
+        let mut params = CertificateParams::new(names).map_err(failed)?;
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&key).map_err(failed)?;
+        Ok(request.der().to_vec())
+    }
+
+    fn patience(&self) -> RetryPolicy {
+        RetryPolicy::new()
+            .initial_delay(Duration::from_millis(250))
+            .backoff(1.5)
+            .timeout(self.shared.settings.pace.patience)
+    }
+
+    fn failed(&self, error: instant_acme::Error) -> AcmeError {
+        AcmeError::of(error, self.courier.retry_after())
+    }
+}
+
+fn kind(way: Challenge) -> ChallengeType {
+    match way {
+        Challenge::Http01 => ChallengeType::Http01,
+        Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        Challenge::Dns01 => ChallengeType::Dns01,
+    }
+}

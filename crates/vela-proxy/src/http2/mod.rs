@@ -1,0 +1,232 @@
+//! HTTP/2 from clients (RFC 9113), by the crate `h2`. Each stream becomes what a connection of
+//! HTTP/1.1 is to the rest of the proxy: a head, a body, and what is written back.
+
+mod head;
+mod settings;
+mod stream;
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::SendResponse;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+
+use crate::client::{Client, LINGER, LINGER_BYTES};
+use crate::entrance::Entrance;
+use crate::in_flight::{InFlight, Pinned};
+use crate::stats::Open;
+use crate::turnstile::Ticket;
+use crate::worker::Worker;
+use stream::Stream;
+
+/// What speaks HTTP/2, as application protocols are negotiated.
+pub(crate) const ALPN: &[u8] = b"h2";
+
+/// Serves a client's connection until it ends.
+pub(crate) async fn serve<S>(
+    worker: Arc<Worker>,
+    entrance: Arc<Entrance>,
+    peer: SocketAddr,
+    _live: Pinned<InFlight>,
+    mut socket: S,
+    _ticket: Ticket,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _open = Open::count(&worker.counters);
+    serve_streams(&worker, &entrance, peer, &mut socket).await;
+    linger(&mut socket).await;
+}
+
+async fn serve_streams<S>(
+    worker: &Arc<Worker>,
+    entrance: &Arc<Entrance>,
+    peer: SocketAddr,
+    socket: &mut S,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let timeouts = &worker.config.timeouts;
+    let handshake = settings::of(&worker.config.limits).handshake(socket);
+    let mut connection = match timeout(timeouts.header_read, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::trace!(%error, "a client does not speak HTTP/2"),
+        Err(_) => return,
+    };
+    let streams = Arc::new(Streams::default());
+    let mut ticks = ticks(timeouts.keep_alive);
+    let mut idle_ticks = 0;
+    let mut is_ending = false;
+    let mut stopping = pin!(worker.stop.wait());
+    loop {
+        let event = poll_fn(|cx| {
+            if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                return Poll::Ready(Event::Accepted(accepted));
+            }
+            if !is_ending && stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Stop);
+            }
+            ticks.poll_tick(cx).map(|_| Event::Tick)
+        })
+        .await;
+        match event {
+            Event::Accepted(Some(Ok((request, respond)))) => {
+                idle_ticks = 0;
+                if streams.are_a_flood() {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    is_ending = true;
+                } else {
+                    begin(worker, entrance, peer, &streams, request, respond);
+                }
+            }
+            Event::Accepted(Some(Err(error))) => {
+                return tracing::trace!(%error, "a connection of HTTP/2 has failed");
+            }
+            Event::Accepted(None) => return,
+            Event::Stop => {
+                is_ending = true;
+                connection.graceful_shutdown();
+                ticks = self::ticks(FAREWELL);
+                idle_ticks = 0;
+            }
+            // What a client has not taken yet keeps a connection from being idle only when it
+            // is to stop: else nobody would ever end it.
+            Event::Tick
+                if streams.open.load(Ordering::Relaxed) > 0
+                    || (worker.stop.is_told() && connection.has_streams()) =>
+            {
+                idle_ticks = 0;
+                streams.forget_half();
+            }
+            Event::Tick => {
+                idle_ticks += 1;
+                streams.forget_half();
+                if idle_ticks == IDLE_TICKS && !is_ending {
+                    is_ending = true;
+                    connection.graceful_shutdown();
+                } else if idle_ticks > IDLE_TICKS {
+                    // It does not even take the word that it is to end.
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// As many ticks as make a connection that is idle end in `time`.
+fn ticks(time: Duration) -> Interval {
+    let period = (time / IDLE_TICKS).max(SHORTEST_TICK);
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Lets the last frames arrive. To close while the client still sends, a WINDOW_UPDATE say, is to
+/// reset the connection, and a reset overtakes what the client has not read yet.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
+    let mut unwanted = [0; 1024];
+    let lingering = async {
+        // The client may have gone first.
+        if socket.shutdown().await.is_err() {
+            return;
+        }
+        for _ in 0..LINGER_BYTES / unwanted.len() {
+            if let Ok(0) | Err(_) = socket.read(&mut unwanted).await {
+                return;
+            }
+        }
+    };
+    // Whoever is not gone by then is not waited for.
+    timeout(LINGER, lingering).await.ok();
+}
+
+enum Event {
+    Accepted(Option<Result<(http::Request<h2::RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    Stop,
+    Tick,
+}
+
+/// Serves a stream from now on, by a task of its own.
+fn begin(
+    worker: &Arc<Worker>,
+    entrance: &Arc<Entrance>,
+    peer: SocketAddr,
+    streams: &Arc<Streams>,
+    request: http::Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (parts, body) = request.into_parts();
+    let Some(head) = head::of(&parts, body.is_end_stream()) else {
+        return respond.send_reset(Reason::PROTOCOL_ERROR);
+    };
+    let counted = Counted::of(streams);
+    let stream = Stream::new(&parts, &head, body, respond);
+    let mut client = Client::new(worker, entrance, peer, None, stream);
+    client.wire.input.append(&head.bytes);
+    tokio::spawn(async move {
+        let after = client.exchange(head.bytes.len()).await;
+        client.rest();
+        if client.wire.stream.end(after) {
+            counted.0.left.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// What a connection's streams have in common.
+#[derive(Debug, Default)]
+struct Streams {
+    open: AtomicUsize,
+    begun: AtomicUsize,
+    /// Those that the client has left before their end.
+    left: AtomicUsize,
+}
+
+impl Streams {
+    /// Whether the client asks in order to leave: each request costs the upstream, and none the
+    /// client (CVE-2023-44487). Browsers leave some when a page is left, and never most of them.
+    fn are_a_flood(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        left > LEFT_AT_FIRST && left > self.begun.load(Ordering::Relaxed) / 2
+    }
+
+    /// A page that often asks for what it does not wait for is no flood, however long it is open.
+    fn forget_half(&self) {
+        for count in [&self.begun, &self.left] {
+            count.fetch_sub(count.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts a stream while it is open.
+struct Counted(Arc<Streams>);
+
+impl Counted {
+    fn of(streams: &Arc<Streams>) -> Counted {
+        streams.open.fetch_add(1, Ordering::Relaxed);
+        streams.begun.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(streams))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// In how many steps the idle time of a connection is measured.
+const IDLE_TICKS: u32 = 4;
+/// Time flies no faster than that.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// How long a client that waits for nothing may take to say that it knows of a stop.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How many requests a client may leave in a short time before it is asked what for.
+const LEFT_AT_FIRST: usize = 100;

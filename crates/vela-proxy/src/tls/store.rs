@@ -1,0 +1,281 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::sign::CertifiedKey;
+
+use super::{Certificate, CertificateStatus, DnsName, Origin, TlsError, self_signed};
+
+/// Which certificate is served to whom. Read without a lock by each handshake; changed as a whole.
+///
+/// A handshake gets the certificate of its exact name, else that of a wildcard, else the first
+/// static one, else a self-signed one that no client trusts. Of several for one name a valid one
+/// goes before an expired one, then a static one before one that is managed, then the one that is
+/// valid for longer.
+pub struct CertificateStore {
+    current: ArcSwap<Table>,
+    /// Serialises the writers.
+    sources: Mutex<Sources>,
+    fallback: Certificate,
+}
+
+#[derive(Default)]
+struct Sources {
+    certificates: BTreeMap<(Origin, String), Certificate>,
+    challenges: HashMap<DnsName, Arc<CertifiedKey>>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By name; wildcards with their star.
+    by_name: HashMap<DnsName, (Origin, Certificate)>,
+    default: Option<Certificate>,
+    challenges: HashMap<DnsName, Arc<CertifiedKey>>,
+}
+
+impl CertificateStore {
+    /// A store with nothing but a self-signed certificate, made now.
+    ///
+    /// # Errors
+    /// When that cannot be made.
+    pub fn new() -> Result<CertificateStore, TlsError> {
+        Ok(CertificateStore {
+            current: ArcSwap::default(),
+            sources: Mutex::default(),
+            fallback: self_signed::fallback()?,
+        })
+    }
+
+    /// Serves a certificate from the next handshake on, in place of the one that was put under the
+    /// same origin and id.
+    pub fn put(&self, origin: Origin, id: &str, certificate: Certificate) {
+        self.put_all(origin, [(id.to_owned(), certificate)]);
+    }
+
+    /// The same for many at once, which is quicker than one by one.
+    pub fn put_all(
+        &self,
+        origin: Origin,
+        certificates: impl IntoIterator<Item = (String, Certificate)>,
+    ) {
+        let mut sources = self.sources();
+        for (id, certificate) in certificates {
+            sources.certificates.insert((origin, id), certificate);
+        }
+        self.publish(&sources);
+    }
+
+    /// Serves it no longer. What was handshaken with it goes on.
+    pub fn remove(&self, origin: Origin, id: &str) {
+        let mut sources = self.sources();
+        if sources
+            .certificates
+            .remove(&(origin, id.to_owned()))
+            .is_some()
+        {
+            self.publish(&sources);
+        }
+    }
+
+    /// Whether a handshake for this host, in lower case, gets a valid certificate that is for it.
+    /// The self-signed one is for nobody.
+    pub fn covers(&self, host: &str) -> bool {
+        self.is_covered(host, |_| true)
+    }
+
+    /// Whether a static certificate does. For a name with a star, one of the same name.
+    pub fn covers_statically(&self, name: &str) -> bool {
+        self.is_covered(name, |origin| origin == Origin::Static)
+    }
+
+    /// Answers the challenge `tls-alpn-01` of a certificate authority for a name, until it is taken
+    /// back: with a certificate that carries the digest of the key authorization. Other handshakes
+    /// do not see it.
+    ///
+    /// # Errors
+    /// When that certificate cannot be made.
+    pub fn put_challenge(&self, name: DnsName, digest: &[u8]) -> Result<(), TlsError> {
+        let certificate = self_signed::challenge(&name, digest)?;
+        let mut sources = self.sources();
+        sources.challenges.insert(name, certificate);
+        self.publish(&sources);
+        Ok(())
+    }
+
+    /// Takes the answer to a challenge back.
+    pub fn remove_challenge(&self, name: &DnsName) {
+        let mut sources = self.sources();
+        if sources.challenges.remove(name).is_some() {
+            self.publish(&sources);
+        }
+    }
+
+    /// What is served, for the operator: by origin, then by id; the self-signed one, which is
+    /// always there, at the end.
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        let sources = self.sources();
+        let certificates = sources.certificates.iter();
+        certificates
+            .map(|((origin, id), one)| CertificateStatus::new(*origin, id, one.details()))
+            .chain([CertificateStatus::new(
+                Origin::SelfSigned,
+                "self-signed",
+                self.fallback.details(),
+            )])
+            .collect()
+    }
+
+    /// The certificate for a handshake that names a host in lower case.
+    pub(super) fn find(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let table = self.current.load();
+        let certificate = name
+            .and_then(|name| table.find(name))
+            .map(|(_, certificate)| certificate)
+            .or(table.default.as_ref())
+            .unwrap_or(&self.fallback);
+        Arc::clone(&certificate.key)
+    }
+
+    /// The certificate for a certificate authority that checks who answers for a name.
+    pub(super) fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let table = self.current.load();
+        table.challenges.get(name).cloned()
+    }
+
+    fn is_covered(&self, host: &str, origin: impl Fn(Origin) -> bool) -> bool {
+        let table = self.current.load();
+        table.find(host).is_some_and(|(found, certificate)| {
+            origin(*found) && certificate.details().not_after > SystemTime::now()
+        })
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        // A panic while it was held has left two maps that are whole.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, sources: &Sources) {
+        let now = SystemTime::now();
+        let mut table = Table {
+            challenges: sources.challenges.clone(),
+            ..Table::default()
+        };
+        for ((origin, _), certificate) in &sources.certificates {
+            let rank = |origin: Origin, certificate: &Certificate| {
+                let not_after = certificate.details().not_after;
+                (not_after > now, origin == Origin::Static, not_after)
+            };
+            if *origin == Origin::Static && table.default.is_none() {
+                table.default = Some(certificate.clone());
+            }
+            for name in &certificate.details().names {
+                let better = table.by_name.get(name).is_none_or(|(old_origin, old)| {
+                    rank(*origin, certificate) > rank(*old_origin, old)
+                });
+                if better {
+                    let entry = (*origin, certificate.clone());
+                    table.by_name.insert(name.clone(), entry);
+                }
+            }
+        }
+        self.current.store(Arc::new(table));
+    }
+}
+
+impl Table {
+    fn find(&self, host: &str) -> Option<&(Origin, Certificate)> {
+        self.by_name.get(host).or_else(|| {
+            let (first, rest) = host.split_once('.')?;
+            if first == "*" {
+                return None;
+            }
+            let wildcard = format!("*.{rest}");
+            self.by_name.get(wildcard.as_str())
+        })
+    }
+}
+
+impl fmt::Debug for CertificateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.current.load().by_name.len();
+        f.debug_struct("CertificateStore")
+            .field("names", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::certificate;
+    use super::*;
+
+    fn is(store: &CertificateStore, name: Option<&str>, expected: &Certificate) -> bool {
+        Arc::ptr_eq(&store.find(name), &expected.key)
+    }
+
+    #[test]
+    fn the_best_name_wins() {
+        let store = CertificateStore::new().unwrap();
+        let exact = certificate(&["a.test.example"], 30);
+        let wild = certificate(&["*.test.example"], 30);
+        store.put(Origin::Managed, "exact", exact.clone());
+        store.put(Origin::Managed, "wild", wild.clone());
+        assert!(is(&store, Some("a.test.example"), &exact));
+        assert!(is(&store, Some("b.test.example"), &wild));
+        for name in [Some("x.b.test.example"), Some("test.example"), None] {
+            assert!(is(&store, name, &store.fallback), "{name:?}");
+        }
+        assert!(store.covers("b.test.example") && !store.covers("test.example"));
+        assert!(store.covers("*.test.example") && !store.covers("*.a.test.example"));
+        store.remove(Origin::Managed, "exact");
+        assert!(is(&store, Some("a.test.example"), &wild));
+    }
+
+    #[test]
+    fn static_goes_before_managed_but_expired_behind_all() {
+        let store = CertificateStore::new().unwrap();
+        let managed = certificate(&["a.test"], 60);
+        let given = certificate(&["a.test"], 30);
+        let expired = certificate(&["a.test"], -3);
+        store.put(Origin::Managed, "a", managed.clone());
+        store.put(Origin::Static, "expired", expired);
+        assert!(is(&store, Some("a.test"), &managed));
+        assert!(!store.covers_statically("a.test"));
+        store.put(Origin::Static, "given", given.clone());
+        assert!(is(&store, Some("a.test"), &given));
+        assert!(store.covers_statically("a.test"));
+    }
+
+    #[test]
+    fn who_names_no_host_of_ours_gets_the_first_static_one() {
+        let store = CertificateStore::new().unwrap();
+        let given = certificate(&["a.test"], 30);
+        store.put(Origin::Managed, "b", certificate(&["b.test"], 30));
+        store.put(Origin::Static, "1", given.clone());
+        store.put(Origin::Static, "2", certificate(&["c.test"], 30));
+        assert!(is(&store, None, &given));
+        assert!(is(&store, Some("other.test"), &given));
+        assert!(!store.covers("other.test"));
+    }
+
+    #[test]
+    fn the_status_says_what_is_self_signed() {
+        let store = CertificateStore::new().unwrap();
+        store.put(Origin::Managed, "shop", certificate(&["a.test"], 30));
+        let status = store.status();
+        let now = SystemTime::now();
+        let lines: Vec<_> = status
+            .iter()
+            .map(|one| (one.origin, &*one.id, one.days_left(now)))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                (Origin::Managed, "shop", 29),
+                (Origin::SelfSigned, "self-signed", 3649)
+            ]
+        );
+    }
+}

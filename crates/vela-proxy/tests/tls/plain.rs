@@ -1,0 +1,60 @@
+//! What HTTP clients are told, and HTTPS clients for the future.
+
+use std::time::Duration;
+
+use vela_proxy::tls::TlsSettings;
+
+use crate::world::{World, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_is_redirected_where_https_works() {
+    let world = World::start().await;
+    let port = world.https.port();
+    let head = world.curl(&["--head", "http://a.test/x%20y/?q=1&r"]).await;
+    let head = text(&head).to_lowercase();
+    assert!(head.starts_with("http/1.1 308 "), "{head}");
+    let location = format!("location: https://a.test:{port}/x%20y/?q=1&r\r\n");
+    assert!(head.contains(&location), "{head}");
+
+    // It keeps the method and the body.
+    let answer = world
+        .curl(&["--location", "--data", "12345", "http://a.test/x"])
+        .await;
+    let answer = text(&answer);
+    assert!(answer.starts_with("POST /x HTTP/1.1"), "{answer}");
+    assert!(answer.ends_with("body: 5\n"), "{answer}");
+
+    for url in [
+        "http://b.test/",
+        "http://a.test/.well-known/acme-challenge/x",
+    ] {
+        let answer = text(&world.curl(&[url]).await).to_lowercase();
+        assert!(
+            answer.contains("x-forwarded-proto: http\r\n"),
+            "{url}: {answer}"
+        );
+    }
+    let unknown = text(&world.curl(&["http://c.test/"]).await);
+    assert!(unknown.starts_with("404"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hsts_is_sent_where_it_can_be_kept() {
+    let hour = Duration::from_secs(3600);
+    let world = World::with(TlsSettings::default(), |https| https.with_hsts(hour)).await;
+    let head = text(&world.curl(&["--include", "https://a.test/"]).await);
+    assert!(
+        head.contains("strict-transport-security: max-age=3600\r\n"),
+        "{head}"
+    );
+    let own = text(&world.curl(&["--include", "https://a.test/own-hsts"]).await);
+    assert!(
+        own.contains("strict-transport-security: max-age=1\r\n"),
+        "{own}"
+    );
+    assert!(!own.contains("max-age=3600"), "{own}");
+    for options in [&["--insecure", "https://b.test/"][..], &["http://b.test/"]] {
+        let head = world.curl(&[&["--include"], options].concat()).await;
+        assert!(!text(&head).contains("strict-transport"));
+    }
+}

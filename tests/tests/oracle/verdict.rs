@@ -1,0 +1,231 @@
+use std::borrow::Cow;
+
+use crate::difference::{WITHHELD, is_odd_for_both, stricter};
+use crate::lane::{Outcome, Outcomes};
+use crate::seen::{Entry, Headers, Next, Seen, next};
+
+/// What Vela made of a case, beside the oracles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// What both oracles made of it.
+    Alike,
+    /// What one of them made of it, or less where they differ.
+    LikeOne,
+    /// It refused what both oracles take, as that row of the table of differences says.
+    Stricter(usize),
+    /// It passed on what each oracle treats otherwise for a reason of its own that is in the table.
+    Odd,
+    /// The oracles had ended the connection when the rest came, which is to be looked at alone.
+    Alone(Vec<u8>),
+    Wrong(Fault),
+}
+
+/// What is wrong with what Vela made of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Its backend saw what no backend should.
+    Ambiguous(&'static str),
+    /// Its backend saw a request that neither oracle passes on like that.
+    Unheard,
+    /// Its backend saw fewer requests than both oracles', and the client was told nothing.
+    Swallowed,
+    /// Both oracles take alike what it refuses.
+    Refused,
+    /// Both oracles pass the same header lines on, and it others: these differ.
+    Headers(String),
+    /// The client was told of more or fewer requests than the backend saw.
+    Answers,
+}
+
+/// What a request is, apart from its headers.
+type Essence<'a> = (&'a str, Cow<'a, [u8]>, &'a [u8]);
+
+fn essence(seen: &Entry) -> Option<Essence<'_>> {
+    let seen = seen.as_ref().ok()?;
+    Some((&seen.method, origin_form(&seen.target), &seen.body))
+}
+
+/// HAProxy passes a target in absolute form on as it is. To its backend it says the same.
+fn origin_form(target: &[u8]) -> Cow<'_, [u8]> {
+    let schemes = [&b"http://"[..], b"https://"];
+    let is_begin = |scheme: &&[u8]| {
+        let begin = target.get(..scheme.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+    };
+    let Some(scheme) = schemes.into_iter().find(is_begin) else {
+        return target.into();
+    };
+    let behind = &target[scheme.len()..];
+    let end = behind.iter().position(|byte| b"/?".contains(byte));
+    match &behind[end.unwrap_or(behind.len())..] {
+        path if path.starts_with(b"/") => path.into(),
+        query => [b"/", query].concat().into(),
+    }
+}
+
+/// Compares what the three made of a case.
+pub(crate) fn verdict(case: &[u8], outcomes: &Outcomes) -> Verdict {
+    let Outcomes {
+        vela,
+        nginx,
+        haproxy,
+    } = outcomes;
+    let ambiguous = vela.seen.iter().find_map(|seen| match seen {
+        Ok(seen) => seen.has_extensions.then_some("a chunk with an extension"),
+        Err(broken) => Some(broken),
+    });
+    if let Some(what) = ambiguous {
+        return Verdict::Wrong(Fault::Ambiguous(what));
+    }
+    let Some(mut understood) = understood(vela) else {
+        return Verdict::Wrong(Fault::Answers);
+    };
+    let (by_nginx, by_haproxy) = (common(&understood, nginx), common(&understood, haproxy));
+    let most = by_nginx.max(by_haproxy);
+    // For a host that it does not know it need not wait for the body.
+    let closed_unread =
+        understood.last() == Some(&None) && vela.statuses().last() == Some(&UNKNOWN);
+    if closed_unread && most < understood.len() {
+        understood.pop();
+    }
+    if most < understood.len() {
+        let have_ended = [(by_nginx, nginx), (by_haproxy, haproxy)]
+            .iter()
+            .all(|(alike, oracle)| *alike == oracle.seen.len() && oracle.has_ended());
+        return match behind(case, most) {
+            Some([]) | None => Verdict::Wrong(Fault::Unheard),
+            Some(rest) if have_ended && most > 0 => Verdict::Alone(rest.to_vec()),
+            Some(rest) if is_odd_for_both(rest) => Verdict::Odd,
+            Some(_) => Verdict::Wrong(Fault::Unheard),
+        };
+    }
+    let is_all_known = understood.iter().all(Option::is_some);
+    if is_all_known && let Some(differing) = differing_headers(case, outcomes) {
+        return Verdict::Wrong(Fault::Headers(differing));
+    }
+    let all: Vec<_> = nginx.seen.iter().map(Some).collect();
+    let are_alike = common(&all, haproxy) == all.len() && all.len() == haproxy.seen.len();
+    let fewest = nginx.seen.len().min(haproxy.seen.len());
+    match understood.len() {
+        passed if are_alike && passed == all.len() => Verdict::Alike,
+        passed if passed < fewest && !vela.is_refused() => Verdict::Wrong(Fault::Swallowed),
+        passed if are_alike => {
+            let refused = behind(case, passed - usize::from(closed_unread));
+            match refused.and_then(|refused| stricter(refused, vela)) {
+                Some(row) => Verdict::Stricter(row),
+                None => Verdict::Wrong(Fault::Refused),
+            }
+        }
+        _ => Verdict::LikeOne,
+    }
+}
+
+/// There is no route for the host.
+const UNKNOWN: u16 = 404;
+
+/// What Vela understood as requests: what its backend saw, and in its place what is for a host that it does not know.
+/// Nothing when its answers do not fit to what the backend saw.
+fn understood(vela: &Outcome) -> Option<Vec<Option<&Entry>>> {
+    let mut seen = vela.seen.iter();
+    let mut understood = Vec::new();
+    for status in vela.statuses() {
+        match status {
+            UNKNOWN => understood.push(None),
+            400.. => break,
+            _ => understood.push(Some(seen.next()?)),
+        }
+    }
+    seen.next().is_none().then_some(understood)
+}
+
+/// How many requests both begin with.
+fn common(understood: &[Option<&Entry>], oracle: &Outcome) -> usize {
+    let is_alike = |(one, other): &(&Option<&Entry>, &Entry)| match one {
+        Some(one) => essence(one).is_some() && essence(one) == essence(other),
+        None => other.is_ok(),
+    };
+    let pairs = understood.iter().zip(&oracle.seen);
+    pairs.take_while(is_alike).count()
+}
+
+/// What comes behind so many requests, if these are sound beyond doubt.
+fn behind(mut case: &[u8], requests: usize) -> Option<&[u8]> {
+    for _ in 0..requests {
+        while let Some(rest) = case.strip_prefix(b"\r\n") {
+            case = rest;
+        }
+        match next(case) {
+            Next::Whole(_, length) => case = &case[length..],
+            Next::Partial | Next::Broken(_) => return None,
+        }
+    }
+    Some(case)
+}
+
+/// Header lines of the requests that all three pass on, where both oracles have others than Vela.
+fn differing_headers(case: &[u8], outcomes: &Outcomes) -> Option<String> {
+    let (nginx, haproxy) = (&outcomes.nginx.seen, &outcomes.haproxy.seen);
+    let named = named_by_connection(case);
+    for ((vela, nginx), haproxy) in outcomes.vela.seen.iter().zip(nginx).zip(haproxy) {
+        if essence(vela) != essence(nginx) || essence(vela) != essence(haproxy) {
+            return None;
+        }
+        let (Ok(vela), Ok(nginx), Ok(haproxy)) = (vela, nginx, haproxy) else {
+            return None;
+        };
+        let [vela, nginx, haproxy] = [vela, nginx, haproxy].map(|seen| end_to_end(seen, &named));
+        if nginx == haproxy && vela != nginx {
+            return Some(format!("{vela:?} instead of {nginx:?}"));
+        }
+    }
+    None
+}
+
+/// What is said between two neighbours only, or by the proxy itself.
+const OF_ONE_HOP: &[&str] = &[
+    "connection",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The header lines for the app, in an order that says no more than it means: that of lines of one name.
+fn end_to_end(seen: &Seen, named: &[Vec<u8>]) -> Headers {
+    let mut headers: Vec<_> = seen
+        .headers
+        .iter()
+        .filter(|(name, _)| {
+            let is_claim = ["x-forwarded-", "x-real-ip", "x-request-"]
+                .iter()
+                .any(|claim| name.starts_with(claim));
+            let is_named = named.iter().any(|one| one == name.as_bytes());
+            let has = |names: &[&str]| names.contains(&&name[..]);
+            !(is_claim || is_named || has(OF_ONE_HOP) || has(WITHHELD))
+        })
+        .cloned()
+        .collect();
+    headers.sort_by(|(one, _), (other, _)| one.cmp(other));
+    headers
+}
+
+/// The names in all the `Connection` lines of a case: such fields are for one hop. The oracles pass them on nonetheless.
+fn named_by_connection(case: &[u8]) -> Vec<Vec<u8>> {
+    let lines = case.split(|&byte| byte == b'\n');
+    let values = lines.filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.eq_ignore_ascii_case(b"connection")
+            .then(|| &value[1..])
+    });
+    values
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .map(|name| name.trim_ascii().to_ascii_lowercase())
+        .collect()
+}
