@@ -145,7 +145,7 @@ pub(crate) fn error_pages_if_any(
     })
 }
 
-fn hosts(manifest: &Manifest) -> Vec<HostPattern> {
+pub(crate) fn hosts(manifest: &Manifest) -> Vec<HostPattern> {
     let parse = |domain: &vela_manifest::Domain| {
         domain
             .as_str()

@@ -1,7 +1,7 @@
 //! What each step does. How it is recorded and what its failure leads to is the same for all: `operation.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vela_protocol::{Event, Hook, Step};
 use vela_supervisor::PortLease;
@@ -38,6 +38,7 @@ impl Operation<'_> {
                 self.fail_at(step, Moment::Inside)?;
             }
             Step::Stop => self.stop().await?,
+            Step::Certify => self.certify().await?,
             Step::PostDeploy => self.hook(Hook::PostDeploy).await?,
             Step::Cleanup => self.cleanup().await?,
             // The enum may grow in the protocol; a plan holds only what stands above.
@@ -200,6 +201,8 @@ impl Operation<'_> {
             }
         }
         self.committed = true;
+        self.app.want_certificate(&launch.manifest);
+        self.certified_since = Some(Instant::now());
         // From here on nothing is undone: what fails is made good by the next start of the daemon.
         if let Err(error) = self.after_commit(&launch, desired).await {
             tracing::error!(app = %self.app.name, error = %error.report(), "the commit left work for recovery");

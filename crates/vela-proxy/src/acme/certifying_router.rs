@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Certifier;
 use crate::{
-    DrainLimits, Drained, Maintenance, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec,
+    DrainLimits, Drained, Maintenance, Metrics, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec,
     Router, Stats,
 };
 
@@ -51,6 +51,10 @@ impl<R: Router> Router for CertifyingRouter<R> {
 
     fn stats(&self) -> Option<Stats> {
         self.router.stats()
+    }
+
+    fn metrics(&self) -> Option<Metrics> {
+        self.router.metrics()
     }
 }
 

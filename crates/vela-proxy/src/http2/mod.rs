@@ -148,8 +148,12 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
     timeout(LINGER, lingering).await.ok();
 }
 
+/// A request, and where its response goes.
+type Asked = (http::Request<h2::RecvStream>, SendResponse<Bytes>);
+
+#[expect(clippy::large_enum_variant, reason = "it is used up where it is made")]
 enum Event {
-    Accepted(Option<Result<(http::Request<h2::RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    Accepted(Option<Result<Asked, h2::Error>>),
     Stop,
     Tick,
 }
