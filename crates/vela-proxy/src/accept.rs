@@ -40,6 +40,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance:
                     tracing::debug!(%peer, "an address has too many connections");
                     continue;
                 };
+                count(&worker.counters.connections_total);
                 if let Some(relief) = worker.crew.relief(&worker.live) {
                     match socket.into_std() {
                         Ok(socket) => relief.take(socket, peer, ticket, &entrance),

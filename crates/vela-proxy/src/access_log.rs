@@ -25,7 +25,7 @@ use crate::metrics::LogTotals;
 /// | `method`, `host`, `path` | as it was asked; `path` with the query |
 /// | `protocol`, `scheme` | `HTTP/1.1` and `http`, say |
 /// | `status` | what was answered, `499` when the client left before, `101` for a tunnel |
-/// | `outcome` | `complete`, or why not: `client_left`, `upstream_left`, `proxy_stopped` |
+/// | `outcome` | `complete`, or why not: `client_left`, `upstream_left`, `ended_by_proxy` |
 /// | `duration_ms` | from the head to the end of the answer |
 /// | `bytes_in`, `bytes_out` | of the bodies |
 /// | `upstream` | the tag of the one that answered |

@@ -44,4 +44,16 @@ impl Failure {
             Failure::BodyAborted => 400,
         }
     }
+
+    /// Whether it is the upstream's doing.
+    pub(crate) fn is_upstreams(self) -> bool {
+        matches!(
+            self,
+            Failure::Unreachable
+                | Failure::ConnectTimedOut
+                | Failure::Lost
+                | Failure::Malformed
+                | Failure::ResponseTimedOut
+        )
+    }
 }

@@ -56,8 +56,8 @@ pub(crate) enum Outcome {
     ClientLeft,
     /// The upstream ended its response too early.
     UpstreamLeft,
-    /// The proxy had to stop.
-    ProxyStopped,
+    /// The proxy ended it: it stops, or it drains a stream.
+    EndedByProxy,
 }
 
 /// How much of a value is logged, in bytes as it came.

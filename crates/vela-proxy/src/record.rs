@@ -98,6 +98,11 @@ impl Record {
         self.add(worker, Count::Fault(Fault::CutShort), 1);
     }
 
+    /// The proxy ends the response: its stream has gone on for long enough.
+    pub(crate) fn ended_by_proxy(&mut self) {
+        self.outcome = Outcome::EndedByProxy;
+    }
+
     pub(crate) fn upstream_failed(&self, worker: &Worker, failure: Failure) {
         if let Some(fault) = Fault::of(failure) {
             count(&worker.counters.upstream_errors);
@@ -151,7 +156,7 @@ impl Record {
         if self.status == 0 {
             // Nothing was answered, because there was no time left for it.
             self.status = 503;
-            self.outcome = Outcome::ProxyStopped;
+            self.outcome = Outcome::EndedByProxy;
         }
         let tally = self.tally(worker);
         let ended = Count::Ended(self.method, Class::of(self.status));
@@ -182,7 +187,7 @@ impl Record {
     /// The request is cut off before its end.
     pub(crate) fn break_off(&mut self, worker: &Worker, peer: &Peer) {
         if self.is_open() {
-            self.outcome = Outcome::ProxyStopped;
+            self.outcome = Outcome::EndedByProxy;
             self.end(worker, peer);
         }
     }

@@ -82,7 +82,6 @@ pub(crate) struct Open<'a>(&'a Counters);
 impl<'a> Open<'a> {
     pub(crate) fn count(counters: &'a Counters) -> Open<'a> {
         count(&counters.connections);
-        count(&counters.connections_total);
         Open(counters)
     }
 }

@@ -71,7 +71,7 @@ async fn a_request_is_a_line() {
     client
         .send(
             b"POST /echo?x=\"1\" HTTP/1.1\r\nHost: A.test:80\r\nContent-Length: 4\r\n\
-              User-Agent: agent \"1\"\r\nReferer: http://b.test/\r\nX-Request-ID: r-1\r\n\r\nbody",
+              User-Agent: agent \"1\"\r\nReferer: http://b.test/\r\n\r\nbody",
         )
         .await;
     assert_eq!(client.answer().await.status, 200);
@@ -93,11 +93,16 @@ async fn a_request_is_a_line() {
         ("upstream", backend.addr.to_string().into()),
         ("user_agent", "agent \"1\"".into()),
         ("referer", "http://b.test/".into()),
-        ("request_id", "r-1".into()),
+        ("scheme", "http".into()),
         ("retries", Value::Null),
     ] {
         assert_eq!(first[field], value, "{field}");
     }
+    let told = format!(
+        "x-request-id: {}\r\n",
+        first["request_id"].as_str().unwrap()
+    );
+    assert!(backend.heads()[0].contains(&told), "{first}");
     let milliseconds = |line: &Value, field: &str| line[field].as_f64().unwrap();
     let whole = milliseconds(first, "duration_ms");
     let parts = milliseconds(first, "connect_ms") + milliseconds(first, "response_ms");
@@ -208,7 +213,7 @@ async fn a_request_that_a_shutdown_breaks_off_is_logged() {
     drop(log);
     let lines = read(&path);
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert_eq!(lines[1]["outcome"], "proxy_stopped");
+    assert_eq!(lines[1]["outcome"], "ended_by_proxy");
     assert_eq!(lines[1]["status"], 503);
 }
 

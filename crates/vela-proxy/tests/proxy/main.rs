@@ -5,6 +5,7 @@
 )]
 
 mod access_log;
+mod balance;
 mod conformance;
 mod descriptors;
 mod http;
