@@ -253,6 +253,11 @@ impl Engine {
         })
     }
 
+    /// What the router counts, for a monitoring system, if it keeps metrics. Never waits.
+    pub fn router_metrics(&self) -> Option<vela_proxy::Metrics> {
+        self.inner.stack.router.metrics()
+    }
+
     /// Every release that was ever deployed, newest first.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::entrance::Entrance;
 use crate::handshake::handshake;
 use crate::http2;
 use crate::in_flight::{InFlight, Pinned};
+use crate::stats::count;
 use crate::turnstile::Ticket;
 use crate::worker::Worker;
 
@@ -35,9 +36,11 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance:
             Ok((socket, peer)) => {
                 backoff = Backoff::default();
                 let Some(ticket) = worker.turnstile.enter(peer.ip()) else {
+                    count(&worker.counters.over_address_limit);
                     tracing::debug!(%peer, "an address has too many connections");
                     continue;
                 };
+                count(&worker.counters.connections_total);
                 if let Some(relief) = worker.crew.relief(&worker.live) {
                     match socket.into_std() {
                         Ok(socket) => relief.take(socket, peer, ticket, &entrance),
@@ -56,6 +59,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance:
             }
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
+                count(&worker.counters.accept_errors);
                 let pause = backoff.next();
                 tracing::warn!(%error, ?pause, "cannot accept connections");
                 pause

@@ -9,6 +9,7 @@ use crate::in_flight::Pinned;
 use crate::parking::{Lot, Waited};
 use crate::route_table::{Route, Target};
 use crate::stats::{Counters, count};
+use crate::tally::{Count, Tally};
 use crate::worker::Worker;
 
 /// A request's way into a generation, past parked and just replaced ones.
@@ -59,7 +60,8 @@ impl Admission {
             match &self.route.target {
                 Target::Parked(lot) => {
                     let lot = Arc::clone(lot);
-                    self.wait(&lot, &worker.counters).await?;
+                    let tally = Arc::clone(self.route.tallies.of(worker.counters.worker));
+                    self.wait(&lot, &worker.counters, &tally).await?;
                 }
                 Target::Serving(generation) if generation.upstreams.is_empty() => {
                     return Err(Failure::NoUpstream);
@@ -75,7 +77,7 @@ impl Admission {
         }
     }
 
-    async fn wait(&mut self, lot: &Lot, counters: &Counters) -> Result<(), Failure> {
+    async fn wait(&mut self, lot: &Lot, counters: &Counters, tally: &Tally) -> Result<(), Failure> {
         let since = match self.parked_since {
             Some(since) => since,
             None => {
@@ -83,7 +85,7 @@ impl Admission {
                 *self.parked_since.insert(Instant::now())
             }
         };
-        let _parked = Parked::count(counters);
+        let _parked = Parked::count(counters, tally);
         match lot.wait(since).await {
             Waited::Released => Ok(()),
             Waited::Full => Err(Failure::ParkFull),
@@ -93,17 +95,19 @@ impl Admission {
 }
 
 /// Counts a request as parked while it waits, also when its client goes meanwhile.
-struct Parked<'a>(&'a Counters);
+struct Parked<'a>(&'a Counters, &'a Tally);
 
 impl<'a> Parked<'a> {
-    fn count(counters: &'a Counters) -> Parked<'a> {
+    fn count(counters: &'a Counters, tally: &'a Tally) -> Parked<'a> {
         count(&counters.parked_now);
-        Parked(counters)
+        tally.add(Count::Parked, 1);
+        Parked(counters, tally)
     }
 }
 
 impl Drop for Parked<'_> {
     fn drop(&mut self) {
         self.0.parked_now.fetch_sub(1, Ordering::Relaxed);
+        self.1.add(Count::Unparked, 1);
     }
 }

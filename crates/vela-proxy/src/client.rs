@@ -19,6 +19,7 @@ use crate::in_flight::{InFlight, Pinned};
 use crate::page::{Body, Page};
 use crate::patience::{Patience, Wait};
 use crate::peer::Peer;
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::stats::{Open, count};
 use crate::stop::Stop;
@@ -37,6 +38,7 @@ pub(crate) struct Client<C> {
     pub(crate) patience: Patience,
     /// The normalised host of the request.
     pub(crate) host: String,
+    pub(crate) record: Record,
     /// Of the request.
     pub(crate) provenance: Provenance,
     head_end: HeadEnd,
@@ -75,6 +77,7 @@ impl<C: ClientStream> Client<C> {
             wire: Wire::new(stream),
             patience: Patience::new(shortest_limit(&worker.config)),
             host: String::new(),
+            record: Record::default(),
             head_end: HeadEnd::default(),
             has_asked: false,
             is_busy: false,
@@ -104,10 +107,8 @@ impl<C: ClientStream> Client<C> {
                     self.rest();
                     after
                 }
-                Next::Refused(refusal) => {
-                    self.page(Page::of(Failure::Refused(refusal)), true).await
-                }
-                Next::Late(Wait::Head) => self.page(Page::of(Failure::HeadTimedOut), true).await,
+                Next::Refused(refusal) => self.refuse(Failure::Refused(refusal)).await,
+                Next::Late(Wait::Head) => self.refuse(Failure::HeadTimedOut).await,
                 Next::Late(_) | Next::End | Next::Stop => After::Close,
             };
             match after {
@@ -120,19 +121,31 @@ impl<C: ClientStream> Client<C> {
         }
     }
 
-    /// The request counts as in flight until [`rest`](Self::rest).
-    pub(crate) fn begin(&mut self) {
+    /// The request, with so long a head, counts as in flight until [`rest`](Self::rest).
+    pub(crate) fn begin(&mut self, head: usize) {
         let counters = &self.worker.counters;
         count(&counters.requests);
         count(&counters.in_flight);
         self.is_busy = true;
+        let head = &self.wire.input.filled()[..head];
+        self.record.begin(&self.worker, head, C::VERSION);
     }
 
-    fn rest(&mut self) {
+    /// Answers what is no request, or does not become one in time.
+    async fn refuse(&mut self, failure: Failure) -> After {
+        let head = self.wire.input.filled();
+        self.record.begin_unread(&self.worker, head, C::VERSION);
+        let after = self.page(Page::of(failure), true).await;
+        self.record.end(&self.worker, &self.peer);
+        after
+    }
+
+    pub(crate) fn rest(&mut self) {
         if std::mem::take(&mut self.is_busy) {
             let in_flight = &self.worker.counters.in_flight;
             in_flight.fetch_sub(1, Ordering::Relaxed);
         }
+        self.record.end(&self.worker, &self.peer);
         if self.wire.input.is_empty() {
             self.wire.input.release();
         }
@@ -234,13 +247,17 @@ impl<C: ClientStream> Client<C> {
     ) -> After {
         let stays = stays && !self.worker.stop.is_told();
         let page = page.with_page_of(self.worker.config.error_pages.as_deref());
+        self.record.answered(page.status());
         let body = page.write_head(!stays, &mut self.wire.output);
         let is_taken = match with_body {
             true => self.write_body(&body).await,
             false => self.flush().await,
         };
         match (is_taken, stays) {
-            (false, _) => After::Reset,
+            (false, _) => {
+                self.record.client_left();
+                After::Reset
+            }
             (true, true) => After::Next,
             (true, false) => After::Linger,
         }
@@ -255,6 +272,7 @@ impl<C: ClientStream> Client<C> {
                     return false;
                 }
                 self.wire.output.append(part);
+                self.record.bytes_out += part.len() as u64;
             }
         }
         self.flush().await
@@ -325,6 +343,7 @@ impl<C: ClientStream> Client<C> {
 
 impl<C> Drop for Client<C> {
     fn drop(&mut self) {
+        self.record.break_off(&self.worker, &self.peer);
         if self.is_busy {
             let in_flight = &self.worker.counters.in_flight;
             in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -607,6 +626,6 @@ mod tests {
         let client = Client::new(&worker, &Arc::default(), peer, live, inside);
         let ticket = worker.turnstile.enter(([192, 0, 2, 1]).into()).unwrap();
         let size = size_of_val(&client.serve(ticket));
-        assert!(size < 2500, "{size}");
+        assert!(size < 2700, "{size}");
     }
 }

@@ -11,6 +11,9 @@ pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send {
     /// Whether its end is a message, without which the client takes it for cut off.
     const ENDS_BY_WORD: bool;
 
+    /// The version of HTTP, where heads do not name it.
+    const VERSION: Option<&'static str> = None;
+
     /// Ready when the client has said that it leaves, where it can say so ahead of what it has sent
     /// and nobody has read.
     fn poll_left(&mut self, _cx: &mut Context<'_>) -> Poll<()> {

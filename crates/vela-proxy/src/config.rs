@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ErrorPages, HeaderName, Network};
+use crate::{AccessLog, ErrorPages, HeaderName, Network};
 
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     pub error_pages: Option<Arc<ErrorPages>>,
     /// Threads, each with a runtime and upstream connections of its own. By default one a core.
     pub workers: NonZeroUsize,
+    /// Where each request is logged. Nowhere by default.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 impl Default for ProxyConfig {
@@ -38,6 +40,7 @@ impl Default for ProxyConfig {
             client_ip_header: None,
             error_pages: None,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            access_log: None,
         }
     }
 }

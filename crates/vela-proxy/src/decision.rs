@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::ErrorPages;
 use crate::entrance::{ACME_CHALLENGES, Entrance};
+use crate::record::Record;
 use crate::route_table::{Route, RouteTable};
 
 /// Where a request wants to go, and who asks.
@@ -37,14 +38,18 @@ pub(crate) enum Decision {
 }
 
 impl Decision {
+    /// Tells `record`, which is the worker's of that number, whose request it is.
     pub(crate) fn on(
         asked: &Destination<'_>,
         routes: &RouteTable,
         entrance: &Entrance,
+        record: &mut Record,
+        worker: usize,
     ) -> Decision {
         let Some(route) = routes.find(asked.host, asked.target) else {
             return Decision::Unknown;
         };
+        record.routed(&route, worker);
         if let Some(text) = entrance.challenge(asked.target) {
             return Decision::Challenge(text);
         }

@@ -23,11 +23,12 @@ use crate::head_end::HeadEnd;
 use crate::in_flight::Pinned;
 use crate::page::Page;
 use crate::pool::Connection;
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request_head::{self, Asked};
 use crate::response_head::Answered;
 use crate::route_table::Route;
-use crate::stats::count;
+use crate::tally::Stream;
 use crate::tunnel::tunnel;
 use crate::visit::Visit;
 use crate::wire::Wire;
@@ -74,7 +75,7 @@ impl<C: ClientStream> Client<C> {
     /// Answers the request whose head is in the first bytes of the input: by an upstream, or by a
     /// page of the proxy's own.
     pub(crate) async fn exchange(&mut self, head: usize) -> After {
-        self.begin();
+        self.begin(head);
         let mut request = Buffer::default();
         let mut decision = Decision::Unknown;
         let decided = &mut decision;
@@ -86,7 +87,11 @@ impl<C: ClientStream> Client<C> {
             &mut self.provenance,
             &mut request,
             |destination| {
-                *decided = Decision::on(destination, &self.worker.routes, &self.entrance);
+                let worker = &self.worker;
+                let number = worker.counters.worker;
+                let record = &mut self.record;
+                *decided =
+                    Decision::on(destination, &worker.routes, &self.entrance, record, number);
                 decided
             },
         );
@@ -98,6 +103,7 @@ impl<C: ClientStream> Client<C> {
                 return self.page(page.with_page_of(decision.pages()), true).await;
             }
         };
+        self.record.understood(&self.provenance, &self.host);
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
@@ -137,11 +143,25 @@ impl<C: ClientStream> Client<C> {
                     failure,
                     Failure::BodyTimedOut | Failure::BodyAborted | Failure::Refused(_)
                 );
+                let is_cut = failure == Failure::BodyAborted && self.has_client_gone().await;
                 let page = Page::of(failure).with_page_of(pages(admission.route()));
-                self.answer(page, is_sound, &asked, &mut upload).await
+                let after = self.answer(page, is_sound, &asked, &mut upload).await;
+                if is_cut {
+                    self.record.client_left_unanswered();
+                }
+                after
             }
-            Err(Unanswered::ClientGone) => After::Close,
+            Err(Unanswered::ClientGone) => {
+                self.record.bytes_in = upload.flow.passed();
+                self.record.client_left_unanswered();
+                After::Close
+            }
         }
+    }
+
+    /// Whether the client has sent all that it ever will.
+    async fn has_client_gone(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(poll_gone(&mut self.wire, cx).is_ready())).await
     }
 
     /// Answers by a page of the proxy's own; `is_sound` says that the request is, so that another
@@ -156,6 +176,7 @@ impl<C: ClientStream> Client<C> {
         let stays = is_sound
             && asked.keep_alive
             && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
+        self.record.bytes_in = upload.flow.passed();
         self.write_page(page, !asked.is_head, stays).await
     }
 
@@ -191,7 +212,7 @@ impl<C: ClientStream> Client<C> {
                         && self.is_replaced_soon(admission.route()).await? =>
                 {
                     route_changes += 1;
-                    count(&self.worker.counters.retries);
+                    self.record.retried(&self.worker);
                 }
                 Err(unanswered) => return Err(unanswered),
             }
@@ -229,7 +250,6 @@ impl<C: ClientStream> Client<C> {
         patience: Duration,
     ) -> Result<(Answered, Connection, usize), Unanswered> {
         let worker = Arc::clone(&self.worker);
-        let counters = &worker.counters;
         let is_repeatable = asked.is_idempotent && upload.flow.is_done();
         let mut failure = Failure::Unreachable;
         while let Some(upstream) = generation.next() {
@@ -243,23 +263,30 @@ impl<C: ClientStream> Client<C> {
                 let mut connection = match kept {
                     Some(connection) => connection,
                     None => {
+                        self.record.turns_to_upstream();
                         let dialling = dial(&generation.upstreams[upstream], &worker.config);
                         match unless_gone(&mut self.wire, Box::pin(dialling)).await? {
-                            Ok(connection) => connection,
+                            Ok(connection) => {
+                                self.record.connected();
+                                connection
+                            }
                             Err(refused) => {
-                                count(&counters.upstream_errors);
                                 if refused.is_its_own {
                                     generation.refused(&worker.config);
                                 }
                                 failure = refused.failure;
+                                self.record.upstream_failed(&worker, failure);
                                 break;
                             }
                         }
                     }
                 };
                 connection.output = std::mem::take(request);
+                self.record.turns_to_upstream();
                 let trouble = match self.ask(&mut connection, asked, upload, patience).await {
                     Ok(answered) => {
+                        let tag = &generation.upstreams[upstream].tag;
+                        self.record.responded(tag);
                         generation.answered();
                         return Ok((answered, connection, upstream));
                     }
@@ -270,11 +297,11 @@ impl<C: ClientStream> Client<C> {
                     Trouble::Unsent => {
                         upload.state = Uploaded::NotYet;
                         *request = std::mem::take(&mut connection.output);
-                        count(&counters.retries);
+                        self.record.retried(&worker);
                         if !is_reused {
-                            count(&counters.upstream_errors);
                             generation.lost(&worker.config);
                             failure = Failure::Lost;
+                            self.record.upstream_failed(&worker, failure);
                             break;
                         }
                     }
@@ -282,7 +309,7 @@ impl<C: ClientStream> Client<C> {
                         upload.state = Uploaded::NotYet;
                         *request = std::mem::take(&mut connection.output);
                         request.rewind();
-                        count(&counters.retries);
+                        self.record.retried(&worker);
                         // The other kept ones are likely to be as dead.
                         may_reuse = false;
                     }
@@ -347,9 +374,7 @@ impl<C: ClientStream> Client<C> {
             Trouble::BodyAborted => Failure::BodyAborted,
             Trouble::BodyTooLarge => Failure::Refused(Refusal::BodyTooLarge),
         };
-        if failure.is_upstreams() {
-            count(&self.worker.counters.upstream_errors);
-        }
+        self.record.upstream_failed(&self.worker, failure);
         Unanswered::Failed(failure)
     }
 
@@ -361,11 +386,20 @@ impl<C: ClientStream> Client<C> {
             upstream,
             mut generation,
         } = sent;
+        self.record.answered(answered.status);
         if answered.status == 101 {
             generation.become_stream();
+            self.record.streams(&self.worker, Stream::Tunnel);
             let linger = self.worker.config.timeouts.tunnel_linger;
             let curfew = generation.curfew();
-            Box::pin(tunnel(&mut self.wire, &mut connection, linger, curfew)).await;
+            let Record {
+                bytes_in,
+                bytes_out,
+                ..
+            } = &mut self.record;
+            let carried = (bytes_in, bytes_out);
+            let tunnel = tunnel(&mut self.wire, &mut connection, linger, curfew, carried);
+            Box::pin(tunnel).await;
             // The connection has gone before the pin goes.
             drop(connection);
             drop(generation);
@@ -374,6 +408,7 @@ impl<C: ClientStream> Client<C> {
         let mut bedtime = None;
         if answered.is_event_stream {
             generation.become_stream();
+            self.record.streams(&self.worker, Stream::Events);
             bedtime = Some(Bedtime::new(generation.curfew()));
         }
         let is_early = upload.state != Uploaded::Wholly;
@@ -397,6 +432,14 @@ impl<C: ClientStream> Client<C> {
         .await;
         self.patience.end();
         drop(bedtime);
+        self.record.bytes_in = upload.flow.passed();
+        self.record.bytes_out = download.passed();
+        match ended {
+            Ok(()) => {}
+            Err(Cut::ByUpstream) => self.record.cut_short(&self.worker),
+            Err(Cut::AtCurfew) => self.record.ended_by_proxy(),
+            Err(Cut::ByClient) => self.record.client_left(),
+        }
         if ended.is_ok() && answered.upstream_stays && !is_early && connection.input.is_empty() {
             self.worker.pool.put(&generation, upstream, connection);
         } else {

@@ -21,6 +21,7 @@ pub(crate) struct Flow {
     awaits: Awaits,
     /// How much more may come in chunks.
     allowed: u64,
+    passed: u64,
     /// No trailer of that name is passed on.
     barred: Option<HeaderName>,
 }
@@ -77,6 +78,7 @@ impl Flow {
             has_moved: false,
             awaits: Awaits::Source,
             allowed: u64::MAX,
+            passed: 0,
             barred: None,
         }
     }
@@ -120,6 +122,11 @@ impl Flow {
         self.awaits
     }
 
+    /// How many bytes of the body have been passed on.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// The body need not be passed on. Whether all that was left of it had come already.
     pub(crate) fn skip(&mut self, input: &mut Buffer) -> bool {
         match self.source {
@@ -160,6 +167,7 @@ impl Flow {
                 match to.poll_send(cx, &from.input.filled()[..here]) {
                     Poll::Ready(Ok(sent)) => {
                         from.input.consume(sent);
+                        self.passed += sent as u64;
                         if let Source::Length(left) = &mut self.source {
                             *left -= sent as u64;
                         }
@@ -216,6 +224,7 @@ impl Flow {
                         Some(allowed) => allowed,
                         None => return Err(Broken::TooLarge),
                     };
+                    self.passed += length as u64;
                     let data = &input.filled()[..length];
                     if self.to_chunks {
                         append_chunk(data, output);

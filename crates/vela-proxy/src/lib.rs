@@ -101,6 +101,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access_log;
 pub mod acme;
 mod address;
 mod admission;
@@ -139,6 +140,9 @@ mod http2;
 mod in_flight;
 mod lines;
 mod listener;
+mod log_entry;
+mod log_file;
+mod metrics;
 mod network;
 mod node;
 mod page;
@@ -151,6 +155,7 @@ mod pin_count;
 mod pool;
 mod probe;
 mod proxy;
+mod record;
 mod refusal;
 mod request_head;
 mod request_id;
@@ -162,6 +167,7 @@ mod router;
 mod serving;
 mod stats;
 mod stop;
+mod tally;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 pub mod tls;
@@ -178,6 +184,7 @@ mod atomic {
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 }
 
+pub use access_log::{AccessLog, AccessLogError, Rotation};
 pub use address::Address;
 pub use config::{Limits, ProxyConfig, Timeouts};
 pub use error_pages::{ErrorPages, ErrorPagesError};
@@ -185,6 +192,7 @@ pub use header_name::{HeaderName, InvalidHeaderName};
 pub use host::{Host, InvalidHost};
 pub use host_pattern::HostPattern;
 pub use listener::Listener;
+pub use metrics::Metrics;
 pub use network::{InvalidNetwork, Network};
 pub use path_prefix::{InvalidPath, PathPrefix};
 pub use proxy::Proxy;

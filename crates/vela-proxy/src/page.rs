@@ -74,6 +74,10 @@ impl<'a> Page<'a> {
         self
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// Writes the head, and gives what is to follow it.
     pub(crate) fn write_head(self, closes: bool, out: &mut Buffer) -> Body {
         let status = self.status;

@@ -9,14 +9,16 @@ use tokio::time::timeout;
 
 use crate::crew::Crew;
 use crate::generation::Generation;
+use crate::metrics::Snapshot;
 use crate::pool::Pool;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
 use crate::stop::Stop;
+use crate::tally::Totals;
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
-    DrainLimits, Drained, Listener, Maintenance, Park, ParkLimits, ProxyConfig, Replaced,
+    DrainLimits, Drained, Listener, Maintenance, Metrics, Park, ParkLimits, ProxyConfig, Replaced,
     RouteError, RouteId, RouteSpec, Router, Serving, Stats, UpstreamStatus,
 };
 
@@ -47,8 +49,8 @@ impl Proxy {
         Proxy {
             inner: Arc::new(Inner {
                 turnstile: Arc::new(Turnstile::new(config.limits.connections_per_address)),
+                routes: Arc::new(RouteTable::new(config.workers.get())),
                 config: Arc::new(config),
-                routes: Arc::default(),
                 workers: Mutex::default(),
             }),
         }
@@ -73,7 +75,8 @@ impl Proxy {
         let crew = Arc::new(crew);
         let workers: Vec<_> = parts
             .into_iter()
-            .map(|(live, inbox)| {
+            .enumerate()
+            .map(|(number, (live, inbox))| {
                 let worker = Worker {
                     routes: Arc::clone(&self.inner.routes),
                     config: Arc::clone(config),
@@ -81,7 +84,7 @@ impl Proxy {
                         config.limits.upstream_idle,
                         config.timeouts.upstream_idle,
                     )),
-                    counters: Arc::default(),
+                    counters: Arc::new(Counters::of(number)),
                     live,
                     crew: Arc::clone(&crew),
                     turnstile: Arc::clone(&self.inner.turnstile),
@@ -106,6 +109,22 @@ impl Proxy {
             worker.counters.add_to(&mut stats);
         }
         stats
+    }
+
+    /// The same and more, route by route, for a monitoring system. What a route has counted goes
+    /// when it is removed; a switch changes nothing about it.
+    pub fn metrics(&self) -> Metrics {
+        let mut unrouted = Totals::default();
+        let mut snapshot = Snapshot::default();
+        for WorkerParts { counters, .. } in &*self.workers() {
+            counters.unrouted.add_to(&mut unrouted);
+            counters.add_to_metrics(&mut snapshot);
+        }
+        snapshot.apps = vec![(String::new(), unrouted)];
+        snapshot.apps.extend(self.inner.routes.totals());
+        let log = self.inner.config.access_log.as_ref();
+        snapshot.log = log.map(|log| log.totals());
+        Metrics::of(snapshot)
     }
 
     /// All upstreams of all routes, in the order of the routes' names. Parked routes have none.
@@ -178,6 +197,10 @@ impl Router for Proxy {
 
     fn stats(&self) -> Option<Stats> {
         Some(self.stats())
+    }
+
+    fn metrics(&self) -> Option<Metrics> {
+        Some(self.metrics())
     }
 }
 

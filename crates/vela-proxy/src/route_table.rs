@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use crate::generation::Generation;
 use crate::host_pattern::parent;
 use crate::parking::Lot;
+use crate::tally::{Tallies, Totals};
 use crate::{
     HostPattern, Maintenance, ParkLimits, PathPrefix, RouteError, RouteId, RouteOptions, RouteSpec,
     UpstreamStatus,
@@ -18,6 +19,8 @@ pub(crate) struct RouteTable {
     current: ArcSwap<Table>,
     /// Serialises the writers, and numbers the generations.
     last_generation: Mutex<u64>,
+    /// How many count the requests of a route apart.
+    workers: usize,
     /// Told after each change.
     changed: Notify,
 }
@@ -29,6 +32,8 @@ pub(crate) struct Route {
     pub(crate) path: PathPrefix,
     pub(crate) options: RouteOptions,
     pub(crate) target: Target,
+    /// What was counted of its requests since it is in the table, in all its states.
+    pub(crate) tallies: Arc<Tallies>,
 }
 
 /// Where a route's requests go.
@@ -49,6 +54,13 @@ struct Table {
 type ByHost = HashMap<Box<str>, Vec<Arc<Route>>>;
 
 impl RouteTable {
+    pub(crate) fn new(workers: usize) -> RouteTable {
+        RouteTable {
+            workers,
+            ..RouteTable::default()
+        }
+    }
+
     /// The route of a request for a normalised host.
     pub(crate) fn find(&self, host: &str, target: &str) -> Option<Arc<Route>> {
         let table = self.current.load();
@@ -68,6 +80,17 @@ impl RouteTable {
     /// The route as it is now.
     pub(crate) fn get(&self, id: &RouteId) -> Option<Arc<Route>> {
         self.current.load().by_id.get(id).cloned()
+    }
+
+    /// What was counted of the requests of each route, by its name.
+    pub(crate) fn totals(&self) -> Vec<(String, Totals)> {
+        let table = self.current.load();
+        let routes = table.by_id.values();
+        let mut totals: Vec<_> = routes
+            .map(|route| (route.id.to_string(), route.tallies.totals()))
+            .collect();
+        totals.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        totals
     }
 
     /// Whether the route has not changed.
@@ -177,11 +200,16 @@ impl RouteTable {
             });
         }
         *last_generation += 1;
+        let tallies = match &old {
+            Some(old) => Arc::clone(&old.tallies),
+            None => Arc::new(Tallies::new(self.workers)),
+        };
         let route = Arc::new(Route {
             id,
             path,
             options,
             target: target(*last_generation, upstreams),
+            tallies,
         });
         for host in &hosts {
             table.insert(host, &route);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{HostPattern, Maintenance, PathPrefix, RouteId, RouteSpec, Stats, Upstream};
+use crate::{HostPattern, Maintenance, Metrics, PathPrefix, RouteId, RouteSpec, Stats, Upstream};
 
 /// Sends requests for hosts to upstreams, and changes that while requests are in flight.
 ///
@@ -55,6 +55,11 @@ pub trait Router: fmt::Debug + Send + Sync {
 
     /// What it has done and does now, if it knows.
     fn stats(&self) -> Option<Stats> {
+        None
+    }
+
+    /// The same for a monitoring system, if it keeps metrics.
+    fn metrics(&self) -> Option<Metrics> {
         None
     }
 }

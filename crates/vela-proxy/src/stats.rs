@@ -1,5 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::metrics::Snapshot;
+use crate::tally::Tally;
+
 /// What a [`Proxy`](crate::Proxy) has done, and does now. Totals count from its making.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +27,10 @@ pub struct Stats {
 /// One worker's share of the statistics. No other worker writes to it, so counting is uncontended.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// Which worker's, for the tallies of the routes.
+    pub(crate) worker: usize,
+    /// Of the requests without a route.
+    pub(crate) unrouted: Tally,
     pub(crate) requests: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) parked_now: AtomicU64,
@@ -31,9 +38,20 @@ pub(crate) struct Counters {
     pub(crate) upstream_errors: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) in_flight: AtomicU64,
+    pub(crate) connections_total: AtomicU64,
+    /// Connections closed because their address had as many as it may have.
+    pub(crate) over_address_limit: AtomicU64,
+    pub(crate) accept_errors: AtomicU64,
 }
 
 impl Counters {
+    pub(crate) fn of(worker: usize) -> Counters {
+        Counters {
+            worker,
+            ..Counters::default()
+        }
+    }
+
     pub(crate) fn add_to(&self, stats: &mut Stats) {
         stats.requests += self.requests.load(Ordering::Relaxed);
         stats.retries += self.retries.load(Ordering::Relaxed);
@@ -42,6 +60,13 @@ impl Counters {
         stats.upstream_errors += self.upstream_errors.load(Ordering::Relaxed);
         stats.connections += self.connections.load(Ordering::Relaxed);
         stats.in_flight += self.in_flight.load(Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_to_metrics(&self, snapshot: &mut Snapshot) {
+        snapshot.connections += self.connections.load(Ordering::Relaxed);
+        snapshot.connections_total += self.connections_total.load(Ordering::Relaxed);
+        snapshot.over_address_limit += self.over_address_limit.load(Ordering::Relaxed);
+        snapshot.accept_errors += self.accept_errors.load(Ordering::Relaxed);
     }
 }
 

@@ -12,17 +12,18 @@ use crate::wire::Wire;
 
 /// Joins two connections that have switched to another protocol. Carries bytes both ways until one
 /// side has closed and no more comes from the other for `linger`, or until the moment comes that the
-/// curfew has for it.
+/// curfew has for it. Adds up what it carries there and back.
 pub(crate) async fn tunnel<A, B>(
     client: &mut Wire<A>,
     upstream: &mut Wire<B>,
     linger: Duration,
     curfew: &Curfew,
+    carried: (&mut u64, &mut u64),
 ) where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut there, mut back) = (Way::default(), Way::default());
+    let (mut there, mut back) = (Way::new(carried.0), Way::new(carried.1));
     let mut lingering: Option<Pin<Box<Sleep>>> = None;
     let mut bedtime = Bedtime::new(curfew);
     let ended = poll_fn(|cx| {
@@ -94,8 +95,9 @@ where
 }
 
 /// One direction of a tunnel.
-#[derive(Debug, Default)]
-struct Way {
+#[derive(Debug)]
+struct Way<'a> {
+    carried: &'a mut u64,
     has_read_all: bool,
     has_ended: bool,
     has_moved: bool,
@@ -104,7 +106,16 @@ struct Way {
 /// How much may be on its way in one direction.
 const CARRIED: usize = 16 * 1024;
 
-impl Way {
+impl<'a> Way<'a> {
+    fn new(carried: &'a mut u64) -> Way<'a> {
+        Way {
+            carried,
+            has_read_all: false,
+            has_ended: false,
+            has_moved: false,
+        }
+    }
+
     fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.has_moved)
     }
@@ -141,6 +152,7 @@ impl Way {
             if !(from.input.is_empty() && to.output.is_empty()) {
                 let sent = ready!(to.poll_send(cx, from.input.filled()))?;
                 from.input.consume(sent);
+                *self.carried += sent as u64;
                 self.has_moved = true;
                 to.output.release_if_empty();
             } else if self.has_read_all {
@@ -177,7 +189,8 @@ mod tests {
         tokio::spawn(async move {
             let (mut a, mut b) = (Wire::new(BufWriter::new(a)), Wire::new(b));
             a.output.append(b"101");
-            tunnel(&mut a, &mut b, Duration::from_secs(10), &Curfew::default()).await;
+            let (curfew, linger) = (Curfew::default(), Duration::from_secs(10));
+            tunnel(&mut a, &mut b, linger, &curfew, (&mut 0, &mut 0)).await;
         });
         let mut got = [0; 6];
         upstream.write_all(b"abc").await.unwrap();
@@ -196,7 +209,11 @@ mod tests {
             let (mut a, mut b) = (Wire::new(a), Wire::new(b));
             a.output.append(b"101");
             b.output.append(b"early ");
-            tunnel(&mut a, &mut b, Duration::from_secs(10), &Curfew::default()).await;
+            let (mut there, mut back) = (0, 0);
+            let carried = (&mut there, &mut back);
+            let (curfew, linger) = (Curfew::default(), Duration::from_secs(10));
+            tunnel(&mut a, &mut b, linger, &curfew, carried).await;
+            assert_eq!((there, back), (3, 30));
         });
         client.write_all(b"all").await.unwrap();
         client.shutdown().await.unwrap();
@@ -230,7 +247,14 @@ mod tests {
             curfew.tell(limit);
             let joined = tokio::spawn(async move {
                 let (mut a, mut b) = (Wire::new(a), Wire::new(b));
-                tunnel(&mut a, &mut b, Duration::from_secs(10), &curfew).await;
+                tunnel(
+                    &mut a,
+                    &mut b,
+                    Duration::from_secs(10),
+                    &curfew,
+                    (&mut 0, &mut 0),
+                )
+                .await;
             });
             let mut got = Vec::new();
             upstream.read_to_end(&mut got).await.unwrap();

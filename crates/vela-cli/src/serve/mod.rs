@@ -3,6 +3,7 @@
 mod holder;
 mod https;
 mod listeners;
+mod metrics;
 mod notify;
 mod proxy_config;
 mod settings;
@@ -23,11 +24,13 @@ use crate::interrupt::Interrupts;
 use crate::log;
 use https::Https;
 use listeners::{Listeners, PortKey};
+use metrics::MetricsPort;
 use settings::Settings;
 
 /// How long requests in flight may take to end when the daemon stops.
 const FINISH: Duration = Duration::from_secs(10);
-/// How long answers of the control API may take to end after the engine has stopped.
+/// How long answers of the control API may take to end after the engine has stopped, and then the
+/// access log.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
@@ -54,6 +57,8 @@ pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Result<(), Failure> {
     let mut signals = Interrupts::listen()?;
+    let metrics = MetricsPort::bind(settings.metrics)?;
+    let access_log = settings.proxy.access_log.clone();
     let proxy = Proxy::new(settings.proxy.clone());
     settings.make_data_dir().map_err(cannot_open)?;
     let https = settings
@@ -86,6 +91,9 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
             None => Listener::http(bound.socket),
         }))
         .map_err(|error| Failure::because("cannot serve HTTP", &error))?;
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(proxy.clone()));
+    }
     if let Some(https) = &https {
         https.watch();
     }
@@ -131,6 +139,12 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
             Ok(Ok(Err(error))) => warn!(%error, "the control API had failed"),
             Ok(Err(error)) => warn!(%error, "the control API ended unexpectedly"),
             Err(_) => info!("a client of the control API was cut off"),
+        }
+        if let Some(log) = access_log {
+            let flushing = tokio::task::spawn_blocking(move || log.flush(LAST_WORDS));
+            if !flushing.await.unwrap_or(false) {
+                warn!("the last lines of the access log are lost");
+            }
         }
     };
     tokio::select! {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use vela_manifest::{Cidr, ProxyLimits, ProxySection, ProxyTimeouts};
-use vela_proxy::{ErrorPages, Limits, Network, ProxyConfig, Timeouts};
+use vela_manifest::{AccessLogSection, Cidr, ProxyLimits, ProxySection, ProxyTimeouts};
+use vela_proxy::{AccessLog, ErrorPages, Limits, Network, ProxyConfig, Rotation, Timeouts};
 
 use crate::failure::Failure;
 
@@ -32,8 +32,25 @@ pub(super) fn proxy_config(section: &ProxySection) -> Result<ProxyConfig, Failur
         }),
         error_pages: pages.transpose()?,
         workers: section.workers.unwrap_or(default.workers),
-        // `access_log` and `metrics` belong here.
+        access_log: section.access_log.as_ref().map(access_log).transpose()?,
     })
+}
+
+/// Opens the log: what is wrong with it is told before anything is served.
+fn access_log(section: &AccessLogSection) -> Result<Arc<AccessLog>, Failure> {
+    let rotation = Rotation {
+        max_size: section.max_size,
+        keep: usize::try_from(section.keep).unwrap_or(usize::MAX),
+    };
+    match AccessLog::open(&section.path, rotation) {
+        Ok(log) => Ok(Arc::new(log)),
+        Err(error) => {
+            let failure = Failure::of(&error);
+            Err(failure.with_hint(error.hint().unwrap_or_else(|| {
+                "`path` in [proxy.access_log] of server.toml names the file".to_owned()
+            })))
+        }
+    }
 }
 
 fn timeouts(section: &ProxyTimeouts, default: Timeouts) -> Timeouts {
@@ -150,7 +167,27 @@ mod tests {
                 client_ip_header: Some("x-client".parse().unwrap()),
                 error_pages: Some(Arc::new(ErrorPages::load(dir.path()).unwrap())),
                 workers: 3.try_into().unwrap(),
+                access_log: None,
             }
+        );
+    }
+
+    #[test]
+    fn an_access_log_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/access.log");
+        let text = |path: &std::path::Path| {
+            format!(
+                "[proxy.access_log]\npath = \"{}\"\nkeep = 1\n",
+                path.display()
+            )
+        };
+        assert!(read(&text(&path)).unwrap().access_log.is_some());
+        assert!(path.exists());
+        let refused = message(read(&text(dir.path())).unwrap_err());
+        assert!(
+            refused.contains(&*dir.path().to_string_lossy()),
+            "{refused}"
         );
     }
 

@@ -1,4 +1,5 @@
 use std::fs::DirBuilder;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(super) struct Settings {
     /// The HTTP ones, then the HTTPS ones, if there are any.
     pub(super) addresses: Vec<Wanted>,
     pub(super) proxy: ProxyConfig,
+    /// Where metrics are served.
+    pub(super) metrics: Option<SocketAddr>,
     /// `[tls]`, where HTTPS is served.
     pub(super) tls: Option<TlsSection>,
     /// What the configuration asks for in vain, to be logged.
@@ -97,6 +100,7 @@ impl Settings {
             group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
             addresses: wanted,
             proxy: proxy_config(&config.proxy)?,
+            metrics: config.proxy.metrics,
             tls: is_secure.then(|| config.tls.unwrap_or_default()),
             ignored,
             isolate: config.apps.isolate.unwrap_or(root),

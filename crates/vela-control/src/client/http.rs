@@ -112,6 +112,13 @@ impl Http {
         serde_json::from_slice(&body).map_err(|error| self.strange(error.to_string()))
     }
 
+    /// Makes a call whose answer is no JSON, and reads it.
+    pub(super) async fn text(&self, call: &Call) -> Result<String, ClientError> {
+        let answer = self.call(call).await?;
+        let body = self.read(answer).await?;
+        String::from_utf8(body.into()).map_err(|error| self.strange(error.to_string()))
+    }
+
     /// A connection that seems to be open, for a body that cannot be sent twice.
     pub(super) async fn ready(&self) -> Result<SendRequest<Body>, ClientError> {
         match self.take_idle() {

@@ -258,6 +258,11 @@ impl Client {
             .await
     }
 
+    /// What the daemon's proxy counts, in the text format of OpenMetrics, which Prometheus reads.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        self.http.text(&Call::get("/v1/metrics".into())).await
+    }
+
     /// The names of an app's secrets.
     pub async fn secret_names(&self, app: &str) -> Result<SecretNames, ClientError> {
         self.get(format!("/v1/apps/{}/secrets", segment(app))).await

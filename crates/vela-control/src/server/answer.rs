@@ -28,6 +28,11 @@ pub(super) fn done() -> Answer {
     )
 }
 
+/// A text of that `Content-Type`.
+pub(super) fn text(kind: &'static str, text: String) -> Answer {
+    head(StatusCode::OK, kind, Full::from(text).boxed_unsync())
+}
+
 /// One JSON value a line, each sent as it comes.
 pub(super) fn lines<T: Serialize>(values: impl Stream<Item = T> + Send + 'static) -> Answer {
     let frames = values.map(|value| Ok(Frame::data(line(&value))));

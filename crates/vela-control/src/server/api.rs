@@ -70,6 +70,16 @@ impl Api {
                     "the router keeps no statistics",
                 )),
             },
+            (&Method::GET, ["v1", "metrics"]) => match engine.router_metrics() {
+                Some(metrics) => {
+                    let kind = metrics.content_type();
+                    Ok(answer::text(kind, metrics.text))
+                }
+                None => Err(ApiError::new(
+                    ErrorCode::NotFound,
+                    "the router keeps no metrics",
+                )),
+            },
             (&Method::GET, ["v1", "services"]) => Ok(answer::json(&engine.services().await?)),
             (&Method::GET, ["v1", "services", server, "logs"]) => {
                 let lines = query(&head, "lines")?.unwrap_or(LOG_LINES);

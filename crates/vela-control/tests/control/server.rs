@@ -92,6 +92,21 @@ async fn it_says_what_it_is_and_has_no_apps_yet() {
 }
 
 #[tokio::test]
+async fn metrics_are_text_as_scrapers_read_it() {
+    let daemon = Daemon::start().await;
+    let metrics = daemon.client().metrics().await.unwrap();
+    assert!(
+        metrics.contains("\nvela_proxy_connections 0\n") && metrics.ends_with("# EOF\n"),
+        "{metrics}"
+    );
+    let answer = daemon.get("/v1/metrics").await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, metrics);
+    let kind = format!("content-type: {}", vela_proxy::Metrics::CONTENT_TYPE);
+    assert!(head.lines().any(|line| line == kind), "{head}");
+}
+
+#[tokio::test]
 async fn unknown_things_are_not_found() {
     let daemon = Daemon::start().await;
     let client = daemon.client();

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::Certifier;
 use crate::{
-    DrainLimits, Drained, Maintenance, Park, ParkLimits, Replaced, RouteError, RouteId, RouteSpec,
-    Router, Stats,
+    DrainLimits, Drained, Maintenance, Metrics, Park, ParkLimits, Replaced, RouteError, RouteId,
+    RouteSpec, Router, Stats,
 };
 
 /// A router that tells a [`Certifier`] which hosts it routes, so that whoever uses it need not.
@@ -51,6 +51,10 @@ impl<R: Router> Router for CertifyingRouter<R> {
 
     fn stats(&self) -> Option<Stats> {
         self.router.stats()
+    }
+
+    fn metrics(&self) -> Option<Metrics> {
+        self.router.metrics()
     }
 }
 

@@ -177,6 +177,7 @@ fn begin(
     client.wire.input.append(&head.bytes);
     tokio::spawn(async move {
         let after = client.exchange(head.bytes.len()).await;
+        client.rest();
         if client.wire.stream.end(after) {
             counted.0.left.fetch_add(1, Ordering::Relaxed);
         }

@@ -287,6 +287,7 @@ impl Stream {
 
 impl ClientStream for Stream {
     const ENDS_BY_WORD: bool = false;
+    const VERSION: Option<&'static str> = Some("HTTP/2.0");
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_reset(cx).map(|_| ())

@@ -18,6 +18,7 @@ mod mapping;
 mod process;
 mod raw;
 mod recorder;
+mod records;
 mod shutdown;
 mod switch;
 #[path = "../tls/world.rs"]

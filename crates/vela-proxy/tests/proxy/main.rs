@@ -4,10 +4,12 @@
     reason = "what fails here fails the test, and says where"
 )]
 
+mod access_log;
 mod balance;
 mod conformance;
 mod descriptors;
 mod http;
+mod metrics;
 mod pages;
 mod responses;
 mod routing;

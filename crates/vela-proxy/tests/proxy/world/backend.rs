@@ -172,8 +172,11 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
                           transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
                     )
                     .await?;
-                // Until the proxy goes.
-                socket.read_u8().await?;
+                // Until the proxy goes, or the gate opens.
+                tokio::select! {
+                    read = socket.read_u8() => drop(read?),
+                    gate = shared.gate.acquire() => gate.unwrap().forget(),
+                }
                 return Ok(());
             }
             "/echo" => {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod client;
+mod exposition;
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub(crate) use backend::Backend;
 pub(crate) use client::{Answer, Client};
+pub(crate) use exposition::Exposition;
 use vela_proxy::{Address, Proxy, ProxyConfig, Replaced, RouteSpec, Router, Serving, Upstream};
 
 /// Longer than anything takes, so that a hanging test fails instead.
@@ -68,6 +70,28 @@ impl World {
     pub(crate) async fn get(&self, path: &str) -> Answer {
         let mut client = self.client().await;
         client.get(path).await
+    }
+
+    pub(crate) fn metrics(&self) -> Exposition {
+        Exposition::parse(&self.proxy.metrics().text)
+    }
+
+    /// The same, as soon as a sample has that value: requests are counted when their client has
+    /// its answer already.
+    pub(crate) async fn metrics_when(&self, sample: &str, value: f64) -> Exposition {
+        let waiting = async {
+            loop {
+                let metrics = self.metrics();
+                if metrics.value(sample) == Some(value) {
+                    return metrics;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        match tokio::time::timeout(LONG, waiting).await {
+            Ok(metrics) => metrics,
+            Err(_) => panic!("not reached: {sample}: {:?}", self.metrics().value(sample)),
+        }
     }
 
     /// Waits for what the proxy's threads are about to do.
