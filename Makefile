@@ -4,11 +4,11 @@
 BUILD_PACKAGES = gcc pkg-config libssl-dev
 # The servers that the tests run for real, and the tools that they build with.
 TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light haproxy pebble openssl \
-	busybox python3 python3-websockets curl wrk hey nghttp2-client slowhttptest git mix:elixir node:nodejs npm:npm
+	busybox python3 python3-websockets curl sslscan wrk hey nghttp2-client slowhttptest git mix:elixir node:nodejs npm:npm
 # A browser for the tests that need one: 300 MB, so it is not among the others.
 BROWSER_PACKAGES = $(BUILD_PACKAGES) python3 python3-websockets chromium
 # The proxies that are measured, and what measures them.
-BENCH_PACKAGES = nginx-light haproxy caddy wrk
+BENCH_PACKAGES = nginx-light haproxy caddy wrk nghttp2-client:h2load openssl
 
 .PHONY: demo test test-browser lint doc fuzz bench bench-proxy bench-services build install-build install-fuzz install-test install-browser install-bench
 

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{ProcessTree, Result};
+use crate::{ProcessTree, Result, TlsPair};
 
 /// What a proxy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +29,31 @@ pub struct Contender {
     pub name: String,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where it speaks TLS; none for the backend.
+    pub tls: Option<SocketAddr>,
     child: Option<Child>,
 }
 
 impl Contender {
     /// Starts it, with its files in `dir`, and waits until it listens.
-    pub fn start(name: &str, kind: &Kind, upstream: SocketAddr, dir: &Path) -> Result<Contender> {
-        let addr = free_address()?;
+    pub fn start(
+        name: &str,
+        kind: &Kind,
+        upstream: SocketAddr,
+        dir: &Path,
+        pair: &TlsPair,
+    ) -> Result<Contender> {
+        let (addr, tls) = (free_address()?, free_address()?);
         let config = |file: &str, template: &str| -> Result<PathBuf> {
             let cores = std::thread::available_parallelism()?;
             let text = template
                 .replace("@LISTEN@", &addr.to_string())
+                .replace("@TLS@", &tls.to_string())
+                .replace("@TLS_IP@", &tls.ip().to_string())
+                .replace("@TLS_PORT@", &tls.port().to_string())
+                .replace("@CERTIFICATE@", &pair.certificate.display().to_string())
+                .replace("@KEY@", &pair.key.display().to_string())
+                .replace("@BOTH@", &pair.both.display().to_string())
                 .replace("@UPSTREAM@", &upstream.to_string())
                 .replace("@CORES@", &cores.to_string())
                 .replace("@DIR@", &dir.display().to_string());
@@ -52,6 +66,7 @@ impl Contender {
                 return Ok(Contender {
                     name: name.to_owned(),
                     addr: upstream,
+                    tls: None,
                     child: None,
                 });
             }
@@ -77,19 +92,15 @@ impl Contender {
                     .arg(config("Caddyfile", include_str!("../proxy/Caddyfile"))?);
                 command
             }
-            Kind::Vela(program) => {
+            Kind::Vela(program) | Kind::VelaSwitched(program) => {
                 let mut command = Command::new(program);
                 command.args(["serve", &addr.to_string(), &upstream.to_string()]);
-                command
-            }
-            Kind::VelaSwitched(program) => {
-                let mut command = Command::new(program);
-                command.args([
-                    "serve",
-                    &addr.to_string(),
-                    &upstream.to_string(),
-                    "--switch",
-                ]);
+                command.arg("--tls").arg(tls.to_string());
+                command.arg("--certificate").arg(&pair.certificate);
+                command.arg("--key").arg(&pair.key);
+                if let Kind::VelaSwitched(_) = kind {
+                    command.arg("--switch");
+                }
                 command
             }
         };
@@ -101,9 +112,11 @@ impl Contender {
         let contender = Contender {
             name: name.to_owned(),
             addr,
+            tls: Some(tls),
             child: Some(child),
         };
         wait_for(addr)?;
+        wait_for(tls)?;
         Ok(contender)
     }
 

@@ -50,8 +50,8 @@ impl Wrk {
         Ok(Wrk { script })
     }
 
-    /// Sends requests for that long.
-    pub fn run(&self, addr: SocketAddr, load: Load, seconds: u64) -> Result<Seen> {
+    /// Sends requests by `http` or `https` for that long.
+    pub fn run(&self, scheme: &str, addr: SocketAddr, load: Load, seconds: u64) -> Result<Seen> {
         let mut command = Command::new("wrk");
         command
             .arg(format!("-t{}", load.connections.min(2)))
@@ -63,7 +63,7 @@ impl Wrk {
             command.args(["-H", "Connection: close"]);
         }
         let output = command
-            .arg(format!("http://{addr}/{}", load.size))
+            .arg(format!("{scheme}://{addr}/{}", load.size))
             .output()?;
         let text = String::from_utf8(output.stdout)?;
         let numbers: Vec<u64> = text

@@ -82,7 +82,7 @@ async fn a_deploy_brings_a_certificate_that_outlives_the_daemon() {
     let roots = pebble.roots(world.dir());
     let roots = roots.to_str().unwrap();
     let answer = curl(&pebble, &["-i", "--cacert", roots, &url]).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.starts_with("HTTP/2 200"), "{answer}");
     assert!(
         answer.contains("strict-transport-security: max-age=3600"),
         "{answer}"
@@ -91,7 +91,7 @@ async fn a_deploy_brings_a_certificate_that_outlives_the_daemon() {
     world.kill_daemon().await;
     world.start(&[]).await;
     let answer = curl(&pebble, &["-i", "--cacert", roots, &url]).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.starts_with("HTTP/2 200"), "{answer}");
     assert_eq!(pebble.logged("Added order "), 1);
 }
 
@@ -124,7 +124,7 @@ async fn a_certificate_that_is_given_is_served_and_replaced() {
         curl(&pebble, &["-i", "--cacert", cert.to_str().unwrap(), &url]).await
     };
     let answer = get().await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.starts_with("HTTP/2 200"), "{answer}");
     let plain = curl(&pebble, &["-i", &format!("http://{HOST}/")]).await;
     assert!(plain.starts_with("HTTP/1.1 200 OK"), "{plain}");
     // curl trusts the new one alone.
@@ -132,7 +132,7 @@ async fn a_certificate_that_is_given_is_served_and_replaced() {
     let refused = get().await;
     assert!(refused.contains("certificate"), "{refused}");
     until("the new one", &world, async || {
-        get().await.starts_with("HTTP/1.1 200")
+        get().await.starts_with("HTTP/2 200")
     })
     .await;
 }

@@ -9,10 +9,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use vela_bench::{Contender, Kind, Load, Result, Seen, Wrk, free_address, wait_for};
+use vela_bench::{
+    Contender, Kind, Load, Result, Seen, TlsPair, Wrk, free_address, h2load, handshakes, wait_for,
+};
+use vela_proxy::tls::{CertificateFiles, CertificateStore, Origin, Tls, TlsSettings};
 
 /// Measures Vela's proxy, nginx, HAProxy and Caddy in front of one backend.
 #[derive(Debug, Parser)]
@@ -46,6 +50,13 @@ enum Role {
     Serve {
         listen: SocketAddr,
         upstream: SocketAddr,
+        /// Where to speak TLS
+        #[arg(long)]
+        tls: SocketAddr,
+        #[arg(long)]
+        certificate: PathBuf,
+        #[arg(long)]
+        key: PathBuf,
         /// Switch the route ten times a second
         #[arg(long)]
         switch: bool,
@@ -61,8 +72,17 @@ fn main() -> Result<()> {
         Some(Role::Serve {
             listen,
             upstream,
+            tls,
+            certificate,
+            key,
             switch,
-        }) => be_proxy(listen, upstream, switch),
+        }) => be_proxy(
+            listen,
+            tls,
+            CertificateFiles { certificate, key },
+            upstream,
+            switch,
+        ),
         Some(Role::Backend { listen }) => {
             Ok(vela_bench::serve_backend(TcpListener::bind(listen)?)?)
         }
@@ -71,8 +91,14 @@ fn main() -> Result<()> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn be_proxy(listen: SocketAddr, upstream: SocketAddr, switch: bool) -> Result<()> {
-    use vela_proxy::{Proxy, ProxyConfig, RouteSpec, Router, Timeouts, Upstream};
+async fn be_proxy(
+    listen: SocketAddr,
+    secure: SocketAddr,
+    files: CertificateFiles,
+    upstream: SocketAddr,
+    switch: bool,
+) -> Result<()> {
+    use vela_proxy::{Listener, Proxy, ProxyConfig, RouteSpec, Router, Timeouts, Upstream};
     let proxy = Proxy::new(ProxyConfig {
         timeouts: Timeouts {
             keep_alive: Duration::from_secs(300),
@@ -80,11 +106,18 @@ async fn be_proxy(listen: SocketAddr, upstream: SocketAddr, switch: bool) -> Res
         },
         ..ProxyConfig::default()
     });
+    // What is asked for by wrk and h2load, and by a client that names a host in its handshake.
     let hosts = vec![listen.ip().to_string().parse()?];
     let spec = RouteSpec::new("bench", hosts, vec![Upstream::new(upstream)]);
     // The first one replaces nothing.
     drop(proxy.apply(spec.clone()).await?);
-    let _serving = proxy.serve(vec![TcpListener::bind(listen)?])?;
+    let store = Arc::new(CertificateStore::new()?);
+    store.put(Origin::Static, "bench", files.load()?);
+    let tls = Tls::new(store, TlsSettings::default())?;
+    let _serving = proxy.serve([
+        Listener::http(TcpListener::bind(listen)?),
+        Listener::https(TcpListener::bind(secure)?, tls),
+    ])?;
     if !switch {
         return std::future::pending().await;
     }
@@ -101,7 +134,24 @@ async fn be_proxy(listen: SocketAddr, upstream: SocketAddr, switch: bool) -> Res
 
 struct Loads {
     name: &'static str,
-    load: Load,
+    load: What,
+}
+
+/// What is asked of a proxy.
+#[derive(Clone, Copy)]
+enum What {
+    /// HTTP/1.1, by wrk.
+    Plain(Load),
+    /// The same over TLS.
+    Tls(Load),
+    /// HTTP/2 over TLS, by h2load.
+    Http2 {
+        connections: usize,
+        streams: usize,
+        size: usize,
+    },
+    /// Connections with a handshake and a request each.
+    Handshakes { resumed: bool },
 }
 
 const KIB: usize = 1024;
@@ -110,11 +160,22 @@ const MIB: usize = 1024 * KIB;
 fn loads(filter: &str) -> Vec<Loads> {
     let load = |name, size, connections, keep_alive| Loads {
         name,
-        load: Load {
+        load: What::Plain(Load {
             connections,
             keep_alive,
             size,
-        },
+        }),
+    };
+    let tls = |name, load| Loads { name, load };
+    let kept = |size| Load {
+        connections: 64,
+        keep_alive: true,
+        size,
+    };
+    let h2 = |size| What::Http2 {
+        connections: 16,
+        streams: 32,
+        size,
     };
     let mut all = vec![
         load("1 KiB, 64 connections, keep-alive", KIB, 64, true),
@@ -125,6 +186,15 @@ fn loads(filter: &str) -> Vec<Loads> {
         load("1 MiB, 1 connection, keep-alive", MIB, 1, true),
         load("1 MiB, 64 connections, new ones", MIB, 64, false),
         load("1 MiB, 1 connection, new ones", MIB, 1, false),
+        tls("TLS, 1 KiB, 64 connections", What::Tls(kept(KIB))),
+        tls("TLS, 1 MiB, 64 connections", What::Tls(kept(MIB))),
+        tls("TLS, HTTP/2, 1 KiB, 16 x 32 streams", h2(KIB)),
+        tls("TLS, HTTP/2, 1 MiB, 16 x 32 streams", h2(MIB)),
+        tls("TLS, full handshakes", What::Handshakes { resumed: false }),
+        tls(
+            "TLS, resumed handshakes",
+            What::Handshakes { resumed: true },
+        ),
     ];
     all.retain(|one| one.name.contains(filter));
     all
@@ -161,13 +231,17 @@ fn measure(args: &Args) -> Result<()> {
         kinds.push((name.to_owned(), Kind::Vela(PathBuf::from(path))));
     }
     kinds.retain(|(name, _)| args.only.is_empty() || args.only.contains(name));
+    let pair = TlsPair::make(dir.path())?;
     let contenders = kinds
         .iter()
-        .map(|(name, kind)| Contender::start(name, kind, upstream, dir.path()))
+        .map(|(name, kind)| Contender::start(name, kind, upstream, dir.path(), &pair))
         .collect::<Result<Vec<_>>>()?;
     let wrk = Wrk::new(dir.path())?;
 
     for one in loads(&args.load) {
+        let speaks =
+            |contender: &&Contender| matches!(one.load, What::Plain(_)) || contender.tls.is_some();
+        let contenders: Vec<&Contender> = contenders.iter().filter(speaks).collect();
         let mut results: Vec<Results> = contenders.iter().map(|_| Results::default()).collect();
         for round in 0..args.rounds {
             // Another one is first each time.
@@ -175,7 +249,7 @@ fn measure(args: &Args) -> Result<()> {
                 let at = (turn + round) % contenders.len();
                 run(
                     &wrk,
-                    &contenders[at],
+                    contenders[at],
                     one.load,
                     args.seconds,
                     &mut results[at],
@@ -191,7 +265,7 @@ fn measure(args: &Args) -> Result<()> {
         );
         for (name, kind) in kinds.iter().filter(|(_, kind)| *kind != Kind::Direct) {
             // A fresh one: what others have asked of it before is not in its memory.
-            let contender = Contender::start(name, kind, upstream, dir.path())?;
+            let contender = Contender::start(name, kind, upstream, dir.path(), &pair)?;
             let (before, after) = idle(&contender, args.idle)?;
             println!(
                 "{name:<16}{:>14.1}{:>18.2}",
@@ -206,7 +280,7 @@ fn measure(args: &Args) -> Result<()> {
 fn run(
     wrk: &Wrk,
     contender: &Contender,
-    load: Load,
+    load: What,
     seconds: u64,
     results: &mut Results,
 ) -> Result<()> {
@@ -215,13 +289,23 @@ fn run(
         processes.map_or(Ok(Duration::ZERO), |all| all.cpu_time())
     };
     let before = cpu()?;
-    let seen = wrk.run(contender.addr, load, seconds)?;
+    let secure = contender.tls.ok_or("it speaks no TLS");
+    let seen = match load {
+        What::Plain(load) => wrk.run("http", contender.addr, load, seconds)?,
+        What::Tls(load) => wrk.run("https", secure?, load, seconds)?,
+        What::Http2 {
+            connections,
+            streams,
+            size,
+        } => h2load(secure?, (connections, streams), size, seconds)?,
+        What::Handshakes { resumed } => handshakes(secure?, resumed, seconds)?,
+    };
     results.cpu += cpu()?.saturating_sub(before);
     results.seen.push(seen);
     Ok(())
 }
 
-fn print(name: &str, contenders: &[Contender], results: &[Results]) {
+fn print(name: &str, contenders: &[&Contender], results: &[Results]) {
     println!(
         "\n{name:<36}{:>10}{:>8}{:>9}{:>8}{:>8}{:>9}{:>12}{:>8}{:>8}",
         "req/s", "ratio", "MB/s", "p50 us", "p99 us", "p99.9 us", "CPU s / M", "ratio", "errors"
@@ -235,18 +319,26 @@ fn print(name: &str, contenders: &[Contender], results: &[Results]) {
         let rate = |seen: &Seen| seen.requests as f64 / seen.took.as_secs_f64();
         let base_rate = median(results[base].seen.iter().map(rate).collect());
         println!(
-            "{:<36}{:>10.0}{:>8.2}{:>9.0}{:>8.0}{:>8.0}{:>9.0}{:>12.2}{:>8.2}{:>8}",
+            "{:<36}{:>10.0}{:>8.2}{:>9.0}{:>8}{:>8}{:>9}{:>12.2}{:>8.2}{:>8}",
             contender.name,
             middle(&rate),
             middle(&rate) / base_rate,
             middle(&|seen| seen.bytes as f64 / seen.took.as_secs_f64() / 1e6),
-            middle(&|seen| seen.p50.as_micros() as f64),
-            middle(&|seen| seen.p99.as_micros() as f64),
-            middle(&|seen| seen.p999.as_micros() as f64),
+            micros(middle(&|seen| seen.p50.as_micros() as f64)),
+            micros(middle(&|seen| seen.p99.as_micros() as f64)),
+            micros(middle(&|seen| seen.p999.as_micros() as f64)),
             result.cpu_per_million(),
             result.cpu_per_million() / results[base].cpu_per_million(),
             result.seen.iter().map(|seen| seen.errors).sum::<u64>(),
         );
+    }
+}
+
+/// Nothing where latencies are not told.
+fn micros(latency: f64) -> String {
+    match latency > 0.0 {
+        true => format!("{latency:.0}"),
+        false => "-".to_owned(),
     }
 }
 

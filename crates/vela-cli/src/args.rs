@@ -97,6 +97,9 @@ pub(crate) enum Command {
     /// See the services that apps share: databases, message servers
     #[command(subcommand)]
     Services(Services),
+    /// See and renew the certificates of the server
+    #[command(subcommand)]
+    Certs(Certs),
     #[cfg(target_os = "linux")]
     /// Install the daemon on this machine
     Setup(Setup),
@@ -284,6 +287,16 @@ pub(crate) enum Services {
     Logs(ServiceLogs),
     /// Open a console of an app's service, with the app's own credentials
     Console(Console),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certs {
+    /// List every certificate, and until when it is valid
+    List,
+    /// Show an app's certificates
+    Show(App),
+    /// Get a new certificate for an app now, and wait for it
+    Renew(App),
 }
 
 #[derive(Debug, Args)]

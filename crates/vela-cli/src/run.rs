@@ -56,6 +56,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Remove(args) => block_on(context, commands::remove::run(context, args))?,
         Command::Secret(args) => block_on(context, commands::secret::run(context, args))?,
         Command::Services(args) => block_on(context, commands::services::run(context, args))?,
+        Command::Certs(args) => block_on(context, commands::certs::run(context, args))?,
         #[cfg(target_os = "linux")]
         Command::Setup(args) => setup::run(context, args)?,
         #[cfg(target_os = "linux")]

@@ -61,6 +61,8 @@
 //! | `GET /v1/apps/<app>/build-log?release=<id>&lines=<n>` | a line for each line of a build, the last one without an id |
 //! | `GET`, `PATCH /v1/apps/<app>/secrets` | `SecretNames` |
 //! | `GET /v1/apps/<app>/services` | `ServiceCredentials` |
+//! | `GET /v1/certificates` | a list of `CertificateStatus` |
+//! | `POST /v1/apps/<app>/certificate/renew` | `CertificateStatus` |
 //! | `GET /v1/services` | a list of `ServiceStatus` |
 //! | `GET /v1/services/<server>/logs?lines=<n>&follow=<bool>` | a line for each line |
 //!

@@ -219,16 +219,23 @@ impl Engine {
     /// When the app is unknown.
     pub fn status(&self, app: &str) -> Result<AppStatus, EngineError> {
         let (_, handle) = self.existing(app)?;
-        Ok(handle.shared.status(self.inner.stack.clock.now()))
+        let mut status = handle.shared.status(self.inner.stack.clock.now());
+        status.tls = self.tls().and_then(|tls| tls.of_app(&status));
+        Ok(status)
     }
 
     /// The state of every app, by name. Never waits.
     pub fn apps(&self) -> Vec<AppStatus> {
         let now = self.inner.stack.clock.now();
+        let tls = self.tls();
         let apps = self.apps_locked();
         apps.values()
             .filter(|handle| handle.shared.exists())
-            .map(|handle| handle.shared.status(now))
+            .map(|handle| {
+                let mut status = handle.shared.status(now);
+                status.tls = tls.as_ref().and_then(|tls| tls.of_app(&status));
+                status
+            })
             .collect()
     }
 

@@ -307,6 +307,24 @@ pub enum EngineError {
         /// Their names.
         servers: Vec<String>,
     },
+    /// Nobody obtains certificates on this server.
+    #[error("this server obtains no certificates, so there is none of `{app}` to renew")]
+    ObtainsNoCertificates {
+        /// The app.
+        app: String,
+    },
+    /// Nothing was obtained for the app.
+    #[error("`{app}` needs no certificate of its own")]
+    NothingToRenew {
+        /// The app.
+        app: String,
+    },
+    /// The authority has not answered yet.
+    #[error("the certificate of `{app}` is not there yet")]
+    RenewalTakesLong {
+        /// The app.
+        app: String,
+    },
     /// The operation could not even be recorded, so nothing was done.
     #[error("`{app}` could not be worked on")]
     Prepare {
@@ -347,6 +365,8 @@ impl EngineError {
             | EngineError::NoPreviousRelease { .. }
             | EngineError::AlreadyCurrent { .. }
             | EngineError::SeveralServers { .. }
+            | EngineError::ObtainsNoCertificates { .. }
+            | EngineError::NothingToRenew { .. }
             | EngineError::NotProvisioned { .. }
             | EngineError::NoRelease { .. } => ErrorCode::Conflict,
             EngineError::Busy { .. } => ErrorCode::Busy,
@@ -357,7 +377,7 @@ impl EngineError {
                 ErrorCode::TooLarge
             }
             EngineError::UploadCut { .. } => ErrorCode::Invalid,
-            EngineError::Stopping => ErrorCode::Unavailable,
+            EngineError::Stopping | EngineError::RenewalTakesLong { .. } => ErrorCode::Unavailable,
             EngineError::UploadFailed { .. }
             | EngineError::State(_)
             | EngineError::Prepare { .. }
@@ -407,6 +427,13 @@ impl EngineError {
             EngineError::Service { source, .. } => return source.hint(),
             EngineError::Maintenance(source) => return source.hint(),
             EngineError::NoSuchService { .. } => "`vela services list` lists them".to_owned(),
+            EngineError::ObtainsNoCertificates { .. } => "set `acme_email` in [tls] of server.toml".to_owned(),
+            EngineError::NothingToRenew { .. } => {
+                "its hosts have certificates that are given as files, or it has none: see `vela certs list`".to_owned()
+            }
+            EngineError::RenewalTakesLong { app } => {
+                format!("it goes on: `vela certs show {app}` tells what comes of it")
+            }
             EngineError::SeveralServers { .. } => "name one of them".to_owned(),
             _ => return None,
         })

@@ -90,6 +90,8 @@ mod armed {
             Step::Park | Step::StopFirst => sequential.then_some(Serves::Old),
             Step::Commit if matches!(moment, Moment::Intent | Moment::Before) => Some(Serves::Old),
             Step::Commit | Step::PostDeploy | Step::Cleanup => Some(Serves::New),
+            // Taken for new hosts alone, where there is somebody who gets their certificates.
+            Step::Certify => None,
             Step::Drain | Step::Stop => (!sequential).then_some(Serves::New),
             other => panic!("what must serve when {other} fails?"),
         }

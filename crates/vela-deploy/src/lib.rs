@@ -52,6 +52,8 @@ mod beam;
 mod build;
 mod build_logs;
 mod build_run;
+mod certificates;
+mod certify;
 mod clock;
 mod desired;
 mod dirs;

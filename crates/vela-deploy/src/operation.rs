@@ -102,6 +102,8 @@ pub(crate) struct Operation<'a> {
     /// The route points at the new instances.
     pub(crate) switched: bool,
     pub(crate) committed: bool,
+    /// Since when there is a certificate to be had for its hosts.
+    pub(crate) certified_since: Option<Instant>,
 }
 
 impl<'a> Operation<'a> {
@@ -116,7 +118,11 @@ impl<'a> Operation<'a> {
             What::Deploy { .. } => id,
             What::Rollback { release, .. } | What::Restart { release } => *release,
         };
-        let steps = plan(request, app.keeper.is_some());
+        let steps = plan(
+            request,
+            app.keeper.is_some(),
+            app.lacks_certificate(&request.manifest),
+        );
         let (git, message) = match &request.what {
             What::Deploy { git, message, .. } => (git.clone(), message.clone()),
             _ => (None, None),
@@ -187,6 +193,7 @@ impl<'a> Operation<'a> {
             sealed: false,
             switched: false,
             committed: false,
+            certified_since: None,
         }
     }
 

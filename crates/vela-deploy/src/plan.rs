@@ -5,7 +5,7 @@ use crate::operation::{Request, What};
 use crate::services;
 
 /// The steps of an operation, in order: those that have nothing to do are left out.
-pub(crate) fn plan(request: &Request, runs: bool) -> Vec<Step> {
+pub(crate) fn plan(request: &Request, runs: bool, certify: bool) -> Vec<Step> {
     let deploy = &request.manifest.deploy;
     let sequential = runs && deploy.strategy == Strategy::Sequential;
     let (is_deploy, is_restart) = match request.what {
@@ -22,6 +22,7 @@ pub(crate) fn plan(request: &Request, runs: bool) -> Vec<Step> {
         Step::Park | Step::StopFirst => sequential,
         Step::Drain | Step::Stop => runs && !sequential,
         Step::PreSwitch => !is_restart && deploy.pre_switch.is_some(),
+        Step::Certify => certify && !is_restart,
         Step::PostDeploy => !is_restart && deploy.post_deploy.is_some(),
         Step::Cleanup => !is_restart,
         _ => true,

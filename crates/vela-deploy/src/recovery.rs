@@ -118,6 +118,7 @@ impl App {
         if let Err(taken) = self.hosts.claim(&self.name, &places) {
             tracing::error!(app = %self.name, host = %taken.place, by = %taken.by, "another app has a host of this one");
         }
+        self.want_certificate(&manifest);
         if !self.desired.running {
             // The hosts stay the app's: they answer 503, as they did before.
             let applied = self.serve_nothing(release, &manifest).await;

@@ -32,6 +32,7 @@ impl App {
                 .drain(replaced, vela_proxy::DrainLimits::NONE)
                 .await;
         }
+        self.forget_certificate();
         self.hosts.keep_only(&self.name, &[]);
         self.shared.set_stopped(None, None, false);
         self.take_away(removing).await.map_err(|error| match error {

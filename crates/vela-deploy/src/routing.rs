@@ -109,7 +109,7 @@ pub(crate) fn spec(
 pub(crate) fn patience(manifest: &Manifest) -> DrainLimits {
     DrainLimits {
         requests: manifest.deploy.drain,
-        streams: manifest.proxy.stream_drain,
+        streams: Some(manifest.proxy.stream_drain),
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn error_pages_if_any(
     })
 }
 
-fn hosts(manifest: &Manifest) -> Vec<HostPattern> {
+pub(crate) fn hosts(manifest: &Manifest) -> Vec<HostPattern> {
     let parse = |domain: &vela_manifest::Domain| {
         domain
             .as_str()
@@ -196,7 +196,7 @@ mod tests {
         );
         let patience = patience(&manifest);
         assert_eq!(patience.requests, Duration::from_secs(4));
-        assert_eq!(patience.streams, Duration::from_secs(9));
+        assert_eq!(patience.streams, Some(Duration::from_secs(9)));
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     /// The app's release store and whom its files belong to: opened once, for opening it sweeps.
     store: Mutex<Option<OpenedStore>>,
     state: Mutex<State>,
+    /// The daemon stops: what need not be waited for is not.
+    hurry: watch::Sender<bool>,
 }
 
 /// A store, and whom what it unpacks belongs to.
@@ -68,6 +70,7 @@ impl Shared {
             name,
             store: Mutex::default(),
             state: Mutex::default(),
+            hurry: watch::Sender::new(false),
         }
     }
 
@@ -201,6 +204,23 @@ impl Shared {
         })
     }
 
+    /// From now on nothing is waited for that goes on by itself.
+    pub(crate) fn hurry(&self) {
+        self.hurry.send_replace(true);
+    }
+
+    /// Resolves when there is no time for what goes on by itself.
+    pub(crate) async fn hurried(&self) {
+        // The sender lives as long as this.
+        drop(self.hurry.subscribe().wait_for(|hurry| *hurry).await);
+    }
+
+    pub(crate) fn is_held_by(&self, deploy: Uuid) -> bool {
+        let state = self.lock();
+        let holder = state.holder.as_ref();
+        holder.is_some_and(|holder| holder.in_progress.deploy == deploy)
+    }
+
     /// Asks the operation in progress to undo itself, if it is `deploy` or that does not matter.
     pub(crate) fn cancel(&self, deploy: Option<Uuid>, by: Who) -> Result<(), NotCancelled> {
         match &self.lock().holder {
@@ -249,6 +269,7 @@ impl Shared {
             restarts: state.restarts,
             maintenance: state.maintenance.clone(),
             instances: state.instances.clone(),
+            tls: None,
             deploying: state
                 .holder
                 .as_ref()

@@ -22,6 +22,7 @@ impl Engine {
         let ends = handles.iter().map(|handle| {
             let by = by.clone();
             async move {
+                handle.shared.hurry();
                 if let Err(why) = handle.shared.cancel(None, by) {
                     tracing::debug!(?why, "nothing to cancel");
                 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use vela_manifest::{AppName, ServicesSection};
 use vela_protocol::Step;
+use vela_proxy::acme::Certifier;
+use vela_proxy::tls::CertificateStore;
 use vela_proxy::{Park, Router};
 use vela_release::{DirStore, Owner, ReleaseError, ReleaseStore, StoreOptions};
 use vela_services::{InvalidDownload, Provisioner, Runner};
@@ -35,6 +37,11 @@ pub struct Stack {
     pub router: Arc<dyn Router>,
     /// Holds requests, if the router can: the `sequential` strategy needs it.
     pub park: Option<Arc<dyn Park>>,
+    /// Gets certificates for the hosts of the apps, if anybody does. It is told of what has committed, never of what
+    /// may still be undone.
+    pub certifier: Option<Arc<dyn Certifier>>,
+    /// The certificates that HTTPS is served with, if it is served: for `status` and `vela certs`.
+    pub certificates: Option<Arc<CertificateStore>>,
     /// Runs the servers of services, by the supervisor above.
     pub runner: Arc<dyn Runner>,
     /// Provisions services, each for its own kind.
@@ -71,6 +78,8 @@ impl Stack {
             ports,
             router: Arc::new(proxy.clone()),
             park: Some(Arc::new(proxy)),
+            certifier: None,
+            certificates: None,
             provisioners: crate::provisioners::local(&dirs, &runner, &ServicesSection::default())
                 .expect("nothing is configured that could be wrong"),
             runner,

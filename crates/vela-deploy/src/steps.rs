@@ -1,7 +1,7 @@
 //! What each step does. How it is recorded and what its failure leads to is the same for all: `operation.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use vela_protocol::{Event, Hook, Step};
 use vela_supervisor::PortLease;
@@ -38,6 +38,7 @@ impl Operation<'_> {
                 self.fail_at(step, Moment::Inside)?;
             }
             Step::Stop => self.stop().await?,
+            Step::Certify => self.certify().await?,
             Step::PostDeploy => self.hook(Hook::PostDeploy).await?,
             Step::Cleanup => self.cleanup().await?,
             // The enum may grow in the protocol; a plan holds only what stands above.
@@ -200,6 +201,8 @@ impl Operation<'_> {
             }
         }
         self.committed = true;
+        self.app.want_certificate(&launch.manifest);
+        self.certified_since = Some(Instant::now());
         // From here on nothing is undone: what fails is made good by the next start of the daemon.
         if let Err(error) = self.after_commit(&launch, desired).await {
             tracing::error!(app = %self.app.name, error = %error.report(), "the commit left work for recovery");
@@ -224,8 +227,9 @@ impl Operation<'_> {
         if let Some(replaced) = self.replaced.take() {
             let mut limits = old.patience();
             if self.steps.contains(&Step::Park) {
-                // Requests are held meanwhile: what may go on for hours must not prolong the gap.
-                limits.streams = Duration::ZERO;
+                // Requests are held meanwhile: what may go on for hours must not prolong the gap. The instance is told to
+                // stop right after, and takes leave of its clients by itself.
+                limits.streams = None;
             }
             let drain = old.drain(Some(replaced), limits);
             let permit = recording(&mut self.journal, &mut self.from_background, drain).await;

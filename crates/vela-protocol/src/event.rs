@@ -135,6 +135,28 @@ pub enum Event {
         /// How it ended.
         exit: String,
     },
+    /// The app's hosts are served with a certificate that was obtained meanwhile.
+    CertificateObtained {
+        /// What it is for.
+        hosts: Vec<String>,
+        /// Until when it is valid.
+        not_after: Timestamp,
+        /// How long it took from the commit on, in milliseconds.
+        ms: u64,
+    },
+    /// There is no certificate for all of the app's hosts yet. The daemon goes on trying.
+    CertificateDelayed {
+        /// What it is to be for.
+        hosts: Vec<String>,
+        /// Why an attempt failed; nothing while the first one is still under way.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Report>,
+        /// When it is tried again, after a failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_at: Option<Timestamp>,
+        /// How long it was waited for from the commit on, in milliseconds.
+        ms: u64,
+    },
     /// Something that the user should know but that stops nothing.
     Warned {
         /// What.

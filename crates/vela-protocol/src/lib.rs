@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod certificate;
 mod error;
 mod event;
 mod status;
@@ -35,6 +36,9 @@ mod step;
 pub use api::{
     DeployRequest, MaintenanceRequest, RemoveRequest, RestartRequest, RollbackRequest,
     SecretChange, ServerVersion, StartRequest, Upload,
+};
+pub use certificate::{
+    AppTls, CertificateDetails, CertificateOrigin, CertificateState, CertificateStatus,
 };
 pub use error::{ApiError, ErrorCode, Report};
 pub use event::{Attempt, Envelope, Event, Operation, Serving, Stream, Who};

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Operation, Report, Step, Stream, Who};
+use crate::{AppTls, Operation, Report, Step, Stream, Who};
 
 /// One app as `status` and `apps` show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct AppStatus {
     /// Every instance.
     #[serde(default)]
     pub instances: Vec<InstanceStatus>,
+    /// How its hosts are served over HTTPS, if HTTPS is served and it has hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<AppTls>,
     /// The operation that holds the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploying: Option<InProgress>,

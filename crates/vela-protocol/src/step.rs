@@ -38,6 +38,8 @@ pub enum Step {
     Drain,
     /// Stop the old instances.
     Stop,
+    /// Wait a while for the certificate of new hosts.
+    Certify,
     /// Run the `post_deploy` hook.
     PostDeploy,
     /// Remove old releases.
@@ -46,7 +48,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Step; 16] = [
+    pub const ALL: [Step; 17] = [
         Step::Build,
         Step::Unpack,
         Step::Register,
@@ -61,6 +63,7 @@ impl Step {
         Step::Commit,
         Step::Drain,
         Step::Stop,
+        Step::Certify,
         Step::PostDeploy,
         Step::Cleanup,
     ];
@@ -82,6 +85,7 @@ impl Step {
             Step::Commit => "commit",
             Step::Drain => "drain",
             Step::Stop => "stop",
+            Step::Certify => "certify",
             Step::PostDeploy => "post_deploy",
             Step::Cleanup => "cleanup",
         }

@@ -66,6 +66,10 @@
 //!   preemptions.
 //! - A request is sent twice only when it was handed back unsent, or when it is idempotent, has no
 //!   body, and met a kept connection that the upstream was just closing. [`Stats::retries`] counts.
+//! - Of several upstreams a request goes to the one of two random ones that has less in flight for
+//!   its weight. One that refuses a connection, or has lost five requests in a row, is asked only
+//!   after all others, until a probe of the proxy's own, 1 s later and then after pauses that double
+//!   up to 30 s, can connect to it. [`Proxy::upstreams`] tells.
 //! - Bodies stream both ways in constant memory. A response that an upstream cuts short is cut
 //!   short for the client.
 //! - What two servers could read differently is refused: no Host or two, a transfer coding other
@@ -100,6 +104,7 @@ mod accept;
 pub mod acme;
 mod address;
 mod admission;
+mod balancer;
 mod buffer;
 mod call;
 mod chunks;
@@ -108,7 +113,9 @@ mod client;
 mod client_stream;
 mod config;
 mod crew;
+mod curfew;
 mod decision;
+mod departure;
 mod dial;
 mod entrance;
 mod error_pages;
@@ -125,6 +132,7 @@ mod generation;
 mod handshake;
 mod head_end;
 mod header_name;
+mod health;
 mod host;
 mod host_pattern;
 mod http2;
@@ -141,6 +149,7 @@ mod patience;
 mod peer;
 mod pin_count;
 mod pool;
+mod probe;
 mod proxy;
 mod refusal;
 mod request_head;
@@ -158,7 +167,9 @@ pub mod test_util;
 pub mod tls;
 mod tunnel;
 mod turnstile;
+mod upstream_status;
 mod upstream_stream;
+mod visit;
 mod wire;
 mod worker;
 
@@ -182,3 +193,4 @@ pub use route_options::{Maintenance, RouteOptions};
 pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};
 pub use serving::Serving;
 pub use stats::Stats;
+pub use upstream_status::UpstreamStatus;

@@ -1,6 +1,7 @@
 use super::status::apps_table;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::render::printable;
 
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let apps = context.server_client()?.apps().await?;
@@ -10,6 +11,12 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     if apps.is_empty() {
         context.screen.message("no app was deployed here yet");
         return Ok(());
+    }
+    for app in &apps {
+        for warning in app.tls.iter().flat_map(|tls| &tls.warnings) {
+            let warning = format!("{}: {warning}", app.name);
+            context.screen.warning(&printable(&warning));
+        }
     }
     context.screen.result(&apps_table(&apps))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod cancel;
+pub(crate) mod certs;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod deploy;

@@ -1,9 +1,9 @@
-use vela_protocol::{AppStatus, MaintenanceStatus};
+use vela_protocol::{AppStatus, AppTls, MaintenanceStatus};
 
 use crate::args::App;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::render::{date, plural, printable, table, uptime};
+use crate::render::{date, days, plural, printable, table, uptime};
 
 /// One app; or all of them where nothing says which.
 pub(crate) async fn run(context: &Context, args: App) -> Result<(), Failure> {
@@ -22,7 +22,7 @@ pub(crate) async fn run(context: &Context, args: App) -> Result<(), Failure> {
 pub(crate) fn apps_table(apps: &[AppStatus]) -> String {
     table(
         [
-            "name", "domain", "release", "state", "health", "pid", "port", "uptime",
+            "name", "domain", "release", "state", "health", "pid", "port", "uptime", "cert",
         ],
         apps.iter().map(|app| {
             [
@@ -34,9 +34,15 @@ pub(crate) fn apps_table(apps: &[AppStatus]) -> String {
                 app.pid.map(|pid| pid.to_string()).unwrap_or_default(),
                 app.port.map(|port| port.to_string()).unwrap_or_default(),
                 app.uptime_seconds.map(uptime).unwrap_or_default(),
+                app.tls.as_ref().map(certificate).unwrap_or_default(),
             ]
         }),
     )
+}
+
+/// How long the certificate is valid.
+fn certificate(tls: &AppTls) -> String {
+    tls.days_left.map_or_else(|| "none".to_owned(), days)
 }
 
 fn state(app: &AppStatus) -> String {
@@ -93,6 +99,7 @@ fn details(app: &AppStatus) -> String {
         0 => None,
         count => Some(format!("{} after a crash", plural(count, "restart"))),
     };
+    let warnings = app.tls.iter().flat_map(|tls| tls.warnings.iter().cloned());
     let facts = [
         ("app", Some(app.name.clone())),
         (
@@ -106,12 +113,20 @@ fn details(app: &AppStatus) -> String {
         ("strategy", app.strategy.clone()),
         ("uptime", app.uptime_seconds.map(uptime)),
         ("restarts", restarts),
+        (
+            "cert",
+            app.tls.as_ref().map(|tls| match tls.not_after {
+                Some(until) => format!("{}, until {}", certificate(tls), date(until)),
+                None => certificate(tls),
+            }),
+        ),
         ("busy", deploying),
     ];
     facts
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .chain(instances.map(|text| ("instance", text)))
+        .chain(warnings.map(|text| ("warning", text)))
         .map(|(name, value)| format!("{name:<9} {}", printable(&value)))
         .collect::<Vec<_>>()
         .join("\n")
@@ -144,6 +159,7 @@ mod tests {
                 port: Some(10_023),
                 since: "2026-03-05T14:30:22Z".parse().unwrap(),
             }],
+            tls: None,
             deploying: None,
         }
     }
@@ -152,9 +168,29 @@ mod tests {
     fn the_table_has_a_line_an_app() {
         assert_eq!(
             apps_table(&[app()]),
-            "NAME  DOMAIN        RELEASE          STATE    HEALTH   PID  PORT   UPTIME\n\
-             blog  blog.example  20260305-143022  running  healthy  71   10023  5m 2s"
+            "NAME  DOMAIN        RELEASE          STATE    HEALTH   PID  PORT   UPTIME  CERT\n\
+             blog  blog.example  20260305-143022  running  healthy  71   10023  5m 2s   -"
         );
+    }
+
+    #[test]
+    fn the_certificate_shows() {
+        let mut app = app();
+        app.tls = Some(AppTls::default());
+        assert!(apps_table(&[app.clone()]).ends_with("5m 2s   none"));
+        app.tls = Some(AppTls {
+            not_after: Some("2026-12-01T00:00:00Z".parse().unwrap()),
+            days_left: Some(1),
+            warnings: vec!["the certificate expires in 1 day".into()],
+        });
+        assert!(apps_table(&[app.clone()]).ends_with("5m 2s   1 day"));
+        let text = details(&app);
+        for line in [
+            "cert      1 day, until 2026-12-01 00:00:00Z",
+            "warning   the certificate expires in 1 day",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{text}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) use narrator::Narrator;
 pub(crate) use paint::Paint;
 pub(crate) use phase::Phase;
 pub(crate) use printable::{printable, printable_coloured};
-pub(crate) use quantity::{bytes, date, plural, took, uptime};
+pub(crate) use quantity::{bytes, date, days, plural, took, uptime};
 pub(crate) use screen::{Screen, to_stdout};
 pub(crate) use table::table;
 pub(crate) use verdict::{Verdict, verdict};

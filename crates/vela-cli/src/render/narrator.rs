@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use vela_protocol::{Envelope, Event, Step};
+use jiff::Timestamp;
+use vela_protocol::{Envelope, Event, Report, Step};
 
 use super::screen::{json_line, to_stdout};
-use super::{Phase, View, plural, printable, took};
+use super::{Phase, View, date, plural, printable, took};
 use crate::failure::Failure;
 
 /// Tells an operation's events: to a [`View`], or as they are.
@@ -162,6 +163,18 @@ impl Narrator {
                     printable(exit)
                 ));
             }
+            Event::CertificateObtained { not_after, .. } => {
+                self.detail = Some(format!("valid until {}", date(*not_after)));
+            }
+            Event::CertificateDelayed {
+                hosts,
+                error,
+                retry_at,
+                ..
+            } => {
+                view.line(&printable(&delayed(hosts, error.as_ref(), *retry_at)));
+                self.detail = Some("not there yet".to_owned());
+            }
             Event::Warned { message } => view.line(&format!("warning: {}", printable(message))),
             Event::Unknown(fields) if self.verbose => {
                 let kind = fields.get("kind").and_then(|kind| kind.as_str());
@@ -179,6 +192,23 @@ impl Narrator {
             view.closed();
         }
     }
+}
+
+/// What keeps a certificate away.
+fn delayed(hosts: &[String], error: Option<&Report>, retry_at: Option<Timestamp>) -> String {
+    let hosts = hosts.join(", ");
+    let Some(error) = error else {
+        return format!(
+            "warning: the certificate for {hosts} is not there yet; `vela certs list` shows when it is"
+        );
+    };
+    let hint = error.hint.as_ref().map(|hint| format!("; {hint}"));
+    let retry = retry_at.map(|at| format!("; next try {}", date(at)));
+    format!(
+        "warning: no certificate for {hosts}: {error}{}{}",
+        hint.unwrap_or_default(),
+        retry.unwrap_or_default()
+    )
 }
 
 fn millis(ms: u64) -> Duration {

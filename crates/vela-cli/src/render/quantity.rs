@@ -52,6 +52,14 @@ pub(crate) fn plural(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
+/// What is left of a certificate's life: `9 days`, `1 day`, `expired`.
+pub(crate) fn days(left: i64) -> String {
+    match u64::try_from(left) {
+        Ok(left) => plural(left, "day"),
+        Err(_) => "expired".to_owned(),
+    }
+}
+
 /// A time in UTC, as release ids are.
 pub(crate) fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()

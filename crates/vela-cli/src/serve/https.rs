@@ -68,6 +68,11 @@ impl Https {
             .map(|acme| Arc::clone(acme) as Arc<dyn Certifier>)
     }
 
+    /// What is served.
+    pub(super) fn certificates(&self) -> Arc<CertificateStore> {
+        Arc::clone(self.tls.store())
+    }
+
     /// Watches the files, for as long as the runtime lives.
     pub(super) fn watch(&self) {
         tokio::spawn(Arc::clone(&self.files).watch(LOOK));

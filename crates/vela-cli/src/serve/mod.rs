@@ -7,7 +7,6 @@ mod notify;
 mod proxy_config;
 mod settings;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,7 +14,6 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use vela_deploy::{Engine, OpenError};
-use vela_proxy::acme::Certifier;
 use vela_proxy::{Listener, Proxy};
 
 use crate::args::Serve;
@@ -63,8 +61,7 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
         .as_ref()
         .map(|tls| Https::open(tls, &settings.data_dir))
         .transpose()?;
-    let certifier = https.as_ref().and_then(Https::certifier);
-    let engine = open(&settings, proxy.clone(), certifier).await?;
+    let engine = open(&settings, proxy.clone(), https.as_ref()).await?;
     let control = match vela_control::bind(&settings.socket, settings.group.as_deref()).await {
         Ok(control) => control,
         Err(error) => {
@@ -155,12 +152,8 @@ fn raise_file_limit() {
     }
 }
 
-async fn open(
-    settings: &Settings,
-    proxy: Proxy,
-    certifier: Option<Arc<dyn Certifier>>,
-) -> Result<Engine, Failure> {
-    let opened = match settings.stack(proxy, certifier).await {
+async fn open(settings: &Settings, proxy: Proxy, https: Option<&Https>) -> Result<Engine, Failure> {
+    let opened = match settings.stack(proxy, https).await {
         Ok(stack) => Engine::open(stack).await,
         Err(error) => Err(error),
     };

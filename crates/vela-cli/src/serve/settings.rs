@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
 use vela_manifest::{ServerConfig, ServicesSection, TlsSection};
-use vela_proxy::acme::{Certifier, CertifyingRouter};
 use vela_proxy::{Proxy, ProxyConfig};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
+use super::https::Https;
 use super::listeners::{PortKey, Wanted, addresses};
 use super::proxy_config::proxy_config;
 use crate::accounts;
@@ -122,7 +122,7 @@ impl Settings {
     pub(super) async fn stack(
         &self,
         proxy: Proxy,
-        certifier: Option<Arc<dyn Certifier>>,
+        https: Option<&Https>,
     ) -> Result<Stack, OpenError> {
         let dirs = Dirs::new(&self.data_dir);
         let supervisor = ShimSupervisor::open(dirs.run(), ShimCommand::this_program(["shim"]))
@@ -132,19 +132,13 @@ impl Settings {
                 error => OpenError::Adopt(error),
             })?;
         let ports = Ports::new(self.ports.clone());
-        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy.clone())
+        let stack = Stack::local(dirs, Arc::new(supervisor), ports, proxy)
             .with_services(&self.services)
             .expect("the parser of server.toml accepts nothing else");
-        let stack = match certifier {
-            Some(certifier) => {
-                let router = Arc::new(CertifyingRouter::new(proxy, certifier));
-                Stack {
-                    router: router.clone(),
-                    park: Some(router),
-                    ..stack
-                }
-            }
-            None => stack,
+        let stack = Stack {
+            certifier: https.and_then(Https::certifier),
+            certificates: https.map(Https::certificates),
+            ..stack
         };
         #[cfg(feature = "failpoints")]
         let stack = Stack {

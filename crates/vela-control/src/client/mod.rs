@@ -7,9 +7,9 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 use uuid::Uuid;
 use vela_protocol::{
-    AppStatus, DeployRequest, HistoryEntry, MaintenanceRequest, ReleaseSummary, RestartRequest,
-    RollbackRequest, SecretChange, SecretNames, ServerVersion, ServiceCredentials, ServiceStatus,
-    StartRequest, Upload,
+    AppStatus, CertificateStatus, DeployRequest, HistoryEntry, MaintenanceRequest, ReleaseSummary,
+    RestartRequest, RollbackRequest, SecretChange, SecretNames, ServerVersion, ServiceCredentials,
+    ServiceStatus, StartRequest, Upload,
 };
 
 use crate::transport::Transport;
@@ -271,6 +271,18 @@ impl Client {
     ) -> Result<SecretNames, ClientError> {
         let path = format!("/v1/apps/{}/secrets", segment(app));
         let call = Call::change(Method::PATCH, path, json(change));
+        self.http.json(&call).await
+    }
+
+    /// Every certificate of the server.
+    pub async fn certificates(&self) -> Result<Vec<CertificateStatus>, ClientError> {
+        self.get("/v1/certificates".into()).await
+    }
+
+    /// Renews the certificate of an app now. Waits for the result, some minutes at most; a failure is in its state.
+    pub async fn renew_certificate(&self, app: &str) -> Result<CertificateStatus, ClientError> {
+        let path = format!("/v1/apps/{}/certificate/renew", segment(app));
+        let call = Call::change(Method::POST, path, Bytes::new());
         self.http.json(&call).await
     }
 

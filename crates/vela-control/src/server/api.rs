@@ -77,6 +77,11 @@ impl Api {
                 let lines = engine.service_logs(server, lines, follow).await?;
                 Ok(answer::lines(lines))
             }
+            (&Method::GET, ["v1", "certificates"]) => Ok(answer::json(&engine.certificates())),
+            (&Method::POST, ["v1", "apps", app, "certificate", "renew"]) => {
+                // The renewal goes on even if nobody waits for it.
+                Ok(answer::json(&engine.renew_certificate(app).await?))
+            }
             (&Method::GET, ["v1", "apps", app, "services"]) => {
                 Ok(answer::json(&engine.credentials(app).await?))
             }

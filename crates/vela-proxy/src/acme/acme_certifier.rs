@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::courier::Courier;
 use super::disk::Disk;
-use super::keeper::{Call, Keeper};
+use super::keeper::{Call, Keeper, Told};
 use super::shared::Shared;
 use super::{
     AcmeError, AcmeSettings, Certified, Certifier, CertifierState, HttpChallenges, Observer,
@@ -28,7 +28,7 @@ pub struct Acme {
 /// A route whose certificate is being kept.
 struct Kept {
     names: Vec<DnsName>,
-    status: watch::Receiver<Certified>,
+    status: watch::Receiver<Told>,
     call: Arc<Call>,
     task: AbortHandle,
 }
@@ -108,11 +108,14 @@ impl Acme {
         if kept.get(id).is_some_and(|kept| kept.names == names) {
             return;
         }
-        let (status, seen) = watch::channel(Certified {
-            id: id.clone(),
-            names: names.clone(),
-            not_after: None,
-            state: CertifierState::Obtaining,
+        let (status, seen) = watch::channel(Told {
+            certified: Certified {
+                id: id.clone(),
+                names: names.clone(),
+                not_after: None,
+                state: CertifierState::Obtaining,
+            },
+            answered: 0,
         });
         let call = Arc::new(Call::default());
         let keeper = Keeper {
@@ -149,26 +152,27 @@ impl Certifier for Acme {
 
     async fn settled(&self, id: &RouteId) -> Option<Certified> {
         let mut status = self.kept().get(id)?.status.clone();
-        let settled = |status: &Certified| status.state != CertifierState::Obtaining;
+        let settled = |told: &Told| told.certified.state != CertifierState::Obtaining;
         // Ends with an error when the route is forgotten, or wants something else.
         let settled = status.wait_for(settled).await.ok()?;
-        Some(settled.clone())
+        Some(settled.certified.clone())
     }
 
-    fn renew(&self, id: &RouteId) -> bool {
-        let kept = self.kept();
-        let found = kept.get(id);
-        if let Some(kept) = found {
-            kept.call.renew();
-        }
-        found.is_some()
+    async fn renew(&self, id: &RouteId) -> Option<Certified> {
+        let (mut status, asked) = {
+            let kept = self.kept();
+            let kept = kept.get(id)?;
+            (kept.status.clone(), kept.call.renew())
+        };
+        let ended = status.wait_for(|told| told.answered >= asked).await.ok()?;
+        Some(ended.certified.clone())
     }
 
     fn status(&self) -> Vec<Certified> {
         let kept = self.kept();
         let mut all: Vec<_> = kept
             .values()
-            .map(|kept| kept.status.borrow().clone())
+            .map(|kept| kept.status.borrow().certified.clone())
             .collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all

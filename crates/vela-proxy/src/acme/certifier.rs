@@ -23,8 +23,10 @@ pub trait Certifier: Debug + Send + Sync {
     async fn settled(&self, id: &RouteId) -> Option<Certified>;
 
     /// Asks for a new certificate now, whatever is left of the old one's life and of a pause after
-    /// failures. Whether there is such a route.
-    fn renew(&self, id: &RouteId) -> bool;
+    /// failures, waits until that attempt has ended, well or badly, and gives how the route stands
+    /// then; none for a route that it knows nothing of, or that is forgotten meanwhile. Cancel
+    /// safe: the attempt goes on.
+    async fn renew(&self, id: &RouteId) -> Option<Certified>;
 
     /// How all routes stand. Never waits.
     fn status(&self) -> Vec<Certified>;

@@ -41,6 +41,8 @@ pub(super) struct PendingOrder {
 pub(super) struct Failures {
     pub(super) count: u32,
     pub(super) error: String,
+    #[serde(default)]
+    pub(super) hint: Option<String>,
     /// In seconds since 1970.
     pub(super) retry_at: u64,
 }

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use instant_acme::CertificateIdentifier;
@@ -16,23 +16,33 @@ use crate::tls::{Certificate, DnsName, with_causes};
 pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
     pub(super) names: Vec<DnsName>,
-    pub(super) status: watch::Sender<Certified>,
+    pub(super) status: watch::Sender<Told>,
     pub(super) call: Arc<Call>,
     /// What the authority says about the renewal.
     pub(super) advice: Option<Advice>,
+}
+
+/// What a keeper tells.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) certified: Certified,
+    /// The number of the last call that was answered by an attempt.
+    pub(super) answered: u64,
 }
 
 /// How a keeper is called from outside.
 #[derive(Debug, Default)]
 pub(super) struct Call {
     notify: Notify,
-    renew: AtomicBool,
+    asked: AtomicU64,
 }
 
 impl Call {
-    pub(super) fn renew(&self) {
-        self.renew.store(true, Ordering::Relaxed);
+    /// Asks for an attempt, and gives the number of the call.
+    pub(super) fn renew(&self) -> u64 {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         self.notify.notify_one();
+        number
     }
 }
 
@@ -50,7 +60,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 impl Keeper {
     pub(super) async fn keep(mut self) {
         loop {
-            let due = self.look().await;
+            // What is asked for during the look is seen at the next.
+            let asked = self.call.asked.load(Ordering::Relaxed);
+            let renew = asked > self.status.borrow().answered;
+            let due = self.look(renew).await;
+            if renew {
+                self.status.send_modify(|told| told.answered = asked);
+            }
             let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
             tokio::select! {
                 () = sleep(wait.min(LOOK_AGAIN)) => {}
@@ -59,8 +75,8 @@ impl Keeper {
         }
     }
 
-    /// Does what is due now. Gives when to look again.
-    async fn look(&mut self) -> SystemTime {
+    /// Does what is due now, or asked for. Gives when to look again.
+    async fn look(&mut self, renew: bool) -> SystemTime {
         let shared = Arc::clone(&self.shared);
         let now = SystemTime::now();
         // Those with a static certificate need no other.
@@ -77,10 +93,9 @@ impl Keeper {
             .ok()
             .flatten()
             .unwrap_or_default();
-        let renew = self.call.renew.swap(false, Ordering::Relaxed);
         let due = match &current {
             Some(certificate) => {
-                if self.status.borrow().state == CertifierState::Obtaining {
+                if self.status.borrow().certified.state == CertifierState::Obtaining {
                     let renewal_at = by_life(certificate);
                     self.say(current.as_ref(), CertifierState::Valid { renewal_at });
                 }
@@ -98,7 +113,7 @@ impl Keeper {
                 0 => CertifierState::Valid { renewal_at: due_at },
                 count => CertifierState::Failing {
                     error: failures.error,
-                    hint: None,
+                    hint: failures.hint,
                     failures: count,
                     retry_at: due_at,
                 },
@@ -131,6 +146,12 @@ impl Keeper {
         failures: u32,
         replaces: Option<Certificate>,
     ) -> Result<Certificate, AcmeError> {
+        // The authority need not be asked to know that.
+        let has_hook = self.shared.settings.dns_hook.is_some();
+        if let Some(name) = names.iter().find(|name| name.is_wildcard() && !has_hook) {
+            let name = name.to_string();
+            return Err(AcmeError::NoChallenge { name });
+        }
         let attempt = Attempt {
             shared: &self.shared,
             names,
@@ -205,6 +226,7 @@ impl Keeper {
         }
         failures.count = failures.count.saturating_add(1);
         failures.error = with_causes(error);
+        failures.hint = error.hint();
         let pace = &shared.settings.pace;
         let pause = schedule::pause(pace, error, failures.count, now, schedule::chance());
         let retry_at = now + pause;
@@ -226,7 +248,7 @@ impl Keeper {
             current.as_ref(),
             CertifierState::Failing {
                 error: failures.error.clone(),
-                hint: error.hint(),
+                hint: failures.hint.clone(),
                 failures: failures.count,
                 retry_at,
             },
@@ -292,9 +314,9 @@ impl Keeper {
     }
 
     fn say(&self, certificate: Option<&Certificate>, state: CertifierState) {
-        self.status.send_modify(|status| {
-            status.not_after = certificate.map(|one| one.details().not_after);
-            status.state = state;
+        self.status.send_modify(|told| {
+            told.certified.not_after = certificate.map(|one| one.details().not_after);
+            told.certified.state = state;
         });
     }
 }

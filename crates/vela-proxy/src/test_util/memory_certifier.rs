@@ -40,8 +40,8 @@ impl Certifier for MemoryCertifier {
         wanted.get(id).map(|names| certified(id, names))
     }
 
-    fn renew(&self, id: &RouteId) -> bool {
-        self.wanted().contains_key(id)
+    async fn renew(&self, id: &RouteId) -> Option<Certified> {
+        self.settled(id).await
     }
 
     fn status(&self) -> Vec<Certified> {

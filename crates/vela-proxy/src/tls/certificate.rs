@@ -7,8 +7,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::DnsName;
 use super::provider::provider;
@@ -28,6 +31,10 @@ pub struct Details {
     pub names: Vec<DnsName>,
     /// Who signed it.
     pub issuer: String,
+    /// The number that its issuer gave it, as bytes in hexadecimal with colons between them.
+    pub serial: String,
+    /// What kind of key it is for: `ECDSA P-256`, `RSA 2048`.
+    pub key: String,
     /// From when it is valid.
     pub not_before: SystemTime,
     /// Until when it is valid.
@@ -131,6 +138,8 @@ impl Details {
         Ok(Details {
             names,
             issuer: parsed.issuer().to_string(),
+            serial: parsed.raw_serial_as_string(),
+            key: kind_of_key(parsed.public_key()),
             not_before: time(parsed.validity().not_before),
             not_after: time(parsed.validity().not_after),
         })
@@ -207,6 +216,15 @@ impl CertificateError {
     }
 }
 
+fn kind_of_key(key: &SubjectPublicKeyInfo<'_>) -> String {
+    match key.parsed() {
+        Ok(PublicKey::RSA(key)) => format!("RSA {}", key.key_size()),
+        Ok(PublicKey::EC(point)) => format!("ECDSA P-{}", point.key_size()),
+        _ if key.algorithm.algorithm == OID_SIG_ED25519 => "Ed25519".to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
 fn time(time: ASN1Time) -> SystemTime {
     let seconds = time.timestamp();
     let since = Duration::from_secs(seconds.unsigned_abs());
@@ -237,6 +255,9 @@ mod tests {
         assert!(certificate.covers("a.test") && certificate.covers("x.b.test"));
         assert!(!certificate.covers("c.test"));
         assert_eq!(details.remaining(now).as_secs() / 86_400, 29);
+        assert_eq!(details.key, "ECDSA P-256");
+        let bytes: Vec<&str> = details.serial.split(':').collect();
+        assert!(bytes.len() > 8 && bytes.iter().all(|byte| byte.len() == 2));
         // One file for both will do.
         let both = format!("{key}{chain}");
         Certificate::from_pem(both.as_bytes(), both.as_bytes(), now).unwrap();

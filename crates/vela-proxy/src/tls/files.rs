@@ -122,9 +122,17 @@ impl FileCertificates {
     /// Loads the pairs whose files have changed, and those that could not be loaded before. Does
     /// file I/O, and no handshake waits for it.
     pub fn reload(&self) {
-        let loaded: Vec<_> = self.pairs().iter_mut().filter_map(Pair::reload).collect();
+        let mut pairs = self.pairs();
+        let loaded: Vec<_> = pairs.iter_mut().filter_map(Pair::reload).collect();
         if !loaded.is_empty() {
             self.store.put_all(Origin::Static, loaded);
+        }
+        for pair in pairs.iter() {
+            if let Some(problem) = &pair.problem {
+                let id = pair.files.id();
+                self.store
+                    .note_problem(Origin::Static, &id, problem.clone());
+            }
         }
     }
 
@@ -289,11 +297,13 @@ mod tests {
             "{problem}"
         );
         assert!(dir.store.covers("a.test") && !dir.store.covers("b.test"));
+        assert_eq!(dir.store.status()[0].problem, Some(problem));
 
         dir.write(&second.chain, &second.key);
         files.reload();
         assert!(dir.store.covers("b.test"));
         assert_eq!(files.status()[0].problem, None);
+        assert_eq!(dir.store.status()[0].problem, None);
 
         let Pem { chain, key } = pair(&["c.test"], -1);
         for (chain, key) in [(chain, key), ("garbage".into(), "".into())] {

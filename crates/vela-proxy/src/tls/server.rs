@@ -9,7 +9,7 @@ use rustls::server::{
     ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
@@ -161,9 +161,19 @@ impl Tls {
             return Ok(None);
         }
         let stream = begun.into_stream(inner.config.load_full()).await?;
-        count(&inner.counters.handshakes);
-        if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
-            count(&inner.counters.resumed);
+        let session = stream.get_ref().1;
+        let is_old = session.protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let counters = &inner.counters;
+        for (counter, counts) in [
+            (&counters.handshakes, true),
+            (&counters.resumed, is_resumed),
+            (&counters.tls12, is_old),
+            (&counters.tls12_resumed, is_old && is_resumed),
+        ] {
+            if counts {
+                count(counter);
+            }
         }
         Ok(Some(stream))
     }

@@ -8,6 +8,10 @@ pub struct TlsStats {
     pub handshakes: u64,
     /// Those of them that took up an earlier session, with no signature and no certificate.
     pub resumed: u64,
+    /// Those of the handshakes that were of TLS 1.2; all others were of TLS 1.3.
+    pub tls12: u64,
+    /// Those of TLS 1.2 that took up an earlier session.
+    pub tls12_resumed: u64,
     /// Handshakes that failed: clients that speak no TLS, that offer nothing in common, that do
     /// not trust the certificate and say so, or that have no certificate where they must.
     pub failed: u64,
@@ -21,6 +25,8 @@ pub struct TlsStats {
 pub(super) struct Counters {
     pub(super) handshakes: AtomicU64,
     pub(super) resumed: AtomicU64,
+    pub(super) tls12: AtomicU64,
+    pub(super) tls12_resumed: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) challenges: AtomicU64,
@@ -31,6 +37,8 @@ impl Counters {
         TlsStats {
             handshakes: self.handshakes.load(Ordering::Relaxed),
             resumed: self.resumed.load(Ordering::Relaxed),
+            tls12: self.tls12.load(Ordering::Relaxed),
+            tls12_resumed: self.tls12_resumed.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             timed_out: self.timed_out.load(Ordering::Relaxed),
             challenges: self.challenges.load(Ordering::Relaxed),

@@ -1,6 +1,6 @@
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::{Details, DnsName};
+use super::Details;
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +14,7 @@ pub enum Origin {
     SelfSigned,
 }
 
-/// A certificate that is being served.
+/// A certificate that is served, or should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateStatus {
@@ -22,25 +22,13 @@ pub struct CertificateStatus {
     pub origin: Origin,
     /// What it was put under: the path of its file, say.
     pub id: String,
-    /// What it is for. Empty for the self-signed one: it is for hosts that have no other.
-    pub names: Vec<DnsName>,
-    /// Who signed it.
-    pub issuer: String,
-    /// Until when it is valid.
-    pub not_after: SystemTime,
+    /// What it says of itself; nothing where none could be served yet.
+    pub details: Option<Details>,
+    /// Why what should be served now is not, and an earlier one is, or none.
+    pub problem: Option<String>,
 }
 
-impl CertificateStatus {
-    pub(super) fn new(origin: Origin, id: &str, details: &Details) -> CertificateStatus {
-        CertificateStatus {
-            origin,
-            id: id.to_owned(),
-            names: details.names.clone(),
-            issuer: details.issuer.clone(),
-            not_after: details.not_after,
-        }
-    }
-
+impl Details {
     /// The whole days that it is still valid; negative once it has expired.
     pub fn days_left(&self, now: SystemTime) -> i64 {
         let days = |seconds: u64| i64::try_from(seconds / 86_400).unwrap_or(i64::MAX);
@@ -48,5 +36,13 @@ impl CertificateStatus {
             Ok(left) => days(left.as_secs()),
             Err(past) => -1 - days(past.duration().as_secs()),
         }
+    }
+
+    /// Whether it should have been renewed by now: with two weeks left, or a sixth of a life that is
+    /// shorter than three months.
+    pub fn expires_soon(&self, now: SystemTime) -> bool {
+        const TWO_WEEKS: Duration = Duration::from_secs(14 * 86_400);
+        let life = self.not_after.duration_since(self.not_before);
+        self.remaining(now) < TWO_WEEKS.min(life.unwrap_or_default() / 6)
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -23,16 +23,24 @@ pub struct CertificateStore {
 
 #[derive(Default)]
 struct Sources {
-    certificates: BTreeMap<(Origin, String), Certificate>,
+    certificates: BTreeMap<(Origin, Arc<str>), Certificate>,
+    problems: BTreeMap<(Origin, Arc<str>), String>,
     challenges: HashMap<DnsName, Arc<CertifiedKey>>,
 }
 
 #[derive(Default)]
 struct Table {
     /// By name; wildcards with their star.
-    by_name: HashMap<DnsName, (Origin, Certificate)>,
+    by_name: HashMap<DnsName, Entry>,
     default: Option<Certificate>,
     challenges: HashMap<DnsName, Arc<CertifiedKey>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    origin: Origin,
+    id: Arc<str>,
+    certificate: Certificate,
 }
 
 impl CertificateStore {
@@ -62,7 +70,9 @@ impl CertificateStore {
     ) {
         let mut sources = self.sources();
         for (id, certificate) in certificates {
-            sources.certificates.insert((origin, id), certificate);
+            let key = (origin, Arc::from(id));
+            sources.problems.remove(&key);
+            sources.certificates.insert(key, certificate);
         }
         self.publish(&sources);
     }
@@ -70,13 +80,19 @@ impl CertificateStore {
     /// Serves it no longer. What was handshaken with it goes on.
     pub fn remove(&self, origin: Origin, id: &str) {
         let mut sources = self.sources();
-        if sources
-            .certificates
-            .remove(&(origin, id.to_owned()))
-            .is_some()
-        {
+        let key = (origin, Arc::from(id));
+        sources.problems.remove(&key);
+        if sources.certificates.remove(&key).is_some() {
             self.publish(&sources);
         }
+    }
+
+    /// Notes for the status why what should be served under this origin and id is not. The next
+    /// [`CertificateStore::put`] takes it back.
+    pub fn note_problem(&self, origin: Origin, id: &str, problem: String) {
+        self.sources()
+            .problems
+            .insert((origin, Arc::from(id)), problem);
     }
 
     /// Whether a handshake for this host, in lower case, gets a valid certificate that is for it.
@@ -116,15 +132,34 @@ impl CertificateStore {
     /// always there, at the end.
     pub fn status(&self) -> Vec<CertificateStatus> {
         let sources = self.sources();
-        let certificates = sources.certificates.iter();
-        certificates
-            .map(|((origin, id), one)| CertificateStatus::new(*origin, id, one.details()))
-            .chain([CertificateStatus::new(
-                Origin::SelfSigned,
-                "self-signed",
-                self.fallback.details(),
-            )])
+        let served = sources.certificates.keys();
+        let keys: BTreeSet<_> = served.chain(sources.problems.keys()).collect();
+        let status = |key: &(Origin, Arc<str>)| CertificateStatus {
+            origin: key.0,
+            id: key.1.to_string(),
+            details: sources
+                .certificates
+                .get(key)
+                .map(|one| one.details().clone()),
+            problem: sources.problems.get(key).cloned(),
+        };
+        keys.into_iter()
+            .map(status)
+            .chain([CertificateStatus {
+                origin: Origin::SelfSigned,
+                id: "self-signed".to_owned(),
+                details: Some(self.fallback.details().clone()),
+                problem: None,
+            }])
             .collect()
+    }
+
+    /// Under which origin and id the certificate is that is served to clients of this host, in
+    /// lower case, and is for it; none where they get one that is for nobody, or for others.
+    pub fn serving(&self, host: &str) -> Option<(Origin, String)> {
+        let table = self.current.load();
+        let entry = table.find(host)?;
+        Some((entry.origin, entry.id.to_string()))
     }
 
     /// The certificate for a handshake that names a host in lower case.
@@ -132,7 +167,7 @@ impl CertificateStore {
         let table = self.current.load();
         let certificate = name
             .and_then(|name| table.find(name))
-            .map(|(_, certificate)| certificate)
+            .map(|entry| &entry.certificate)
             .or(table.default.as_ref())
             .unwrap_or(&self.fallback);
         Arc::clone(&certificate.key)
@@ -146,8 +181,8 @@ impl CertificateStore {
 
     fn is_covered(&self, host: &str, origin: impl Fn(Origin) -> bool) -> bool {
         let table = self.current.load();
-        table.find(host).is_some_and(|(found, certificate)| {
-            origin(*found) && certificate.details().not_after > SystemTime::now()
+        table.find(host).is_some_and(|entry| {
+            origin(entry.origin) && entry.certificate.details().not_after > SystemTime::now()
         })
     }
 
@@ -162,7 +197,7 @@ impl CertificateStore {
             challenges: sources.challenges.clone(),
             ..Table::default()
         };
-        for ((origin, _), certificate) in &sources.certificates {
+        for ((origin, id), certificate) in &sources.certificates {
             let rank = |origin: Origin, certificate: &Certificate| {
                 let not_after = certificate.details().not_after;
                 (not_after > now, origin == Origin::Static, not_after)
@@ -171,11 +206,15 @@ impl CertificateStore {
                 table.default = Some(certificate.clone());
             }
             for name in &certificate.details().names {
-                let better = table.by_name.get(name).is_none_or(|(old_origin, old)| {
-                    rank(*origin, certificate) > rank(*old_origin, old)
+                let better = table.by_name.get(name).is_none_or(|old| {
+                    rank(*origin, certificate) > rank(old.origin, &old.certificate)
                 });
                 if better {
-                    let entry = (*origin, certificate.clone());
+                    let entry = Entry {
+                        origin: *origin,
+                        id: Arc::clone(id),
+                        certificate: certificate.clone(),
+                    };
                     table.by_name.insert(name.clone(), entry);
                 }
             }
@@ -185,7 +224,7 @@ impl CertificateStore {
 }
 
 impl Table {
-    fn find(&self, host: &str) -> Option<&(Origin, Certificate)> {
+    fn find(&self, host: &str) -> Option<&Entry> {
         self.by_name.get(host).or_else(|| {
             let (first, rest) = host.split_once('.')?;
             if first == "*" {
@@ -264,18 +303,31 @@ mod tests {
     fn the_status_says_what_is_self_signed() {
         let store = CertificateStore::new().unwrap();
         store.put(Origin::Managed, "shop", certificate(&["a.test"], 30));
-        let status = store.status();
+        store.note_problem(Origin::Static, "/b.pem", "it is not there".into());
         let now = SystemTime::now();
-        let lines: Vec<_> = status
-            .iter()
-            .map(|one| (one.origin, &*one.id, one.days_left(now)))
-            .collect();
+        let lines = |store: &CertificateStore| -> Vec<_> {
+            let days = |one: &CertificateStatus| one.details.as_ref().map(|of| of.days_left(now));
+            let status = store.status().into_iter();
+            status
+                .map(|one| (one.origin, days(&one), one.id, one.problem.is_some()))
+                .collect()
+        };
+        let managed = (Origin::Managed, Some(29), "shop".to_owned(), false);
+        let own = "self-signed".to_owned();
+        let own = (Origin::SelfSigned, Some(3649), own, false);
+        let file = "/b.pem".to_owned();
         assert_eq!(
-            lines,
+            lines(&store),
             [
-                (Origin::Managed, "shop", 29),
-                (Origin::SelfSigned, "self-signed", 3649)
+                (Origin::Static, None, file.clone(), true),
+                managed.clone(),
+                own.clone()
             ]
         );
+        store.put(Origin::Static, "/b.pem", certificate(&["b.test"], 9));
+        let given = (Origin::Static, Some(8), file.clone(), false);
+        assert_eq!(lines(&store), [given, managed, own]);
+        assert_eq!(store.serving("b.test"), Some((Origin::Static, file)));
+        assert_eq!(store.serving("c.test"), None, "the default is for others");
     }
 }

@@ -170,7 +170,8 @@ impl Running {
         let one = status
             .iter()
             .find(|one| one.id == id && one.origin == Origin::Managed);
-        let mut names: Vec<_> = one.unwrap().names.iter().map(ToString::to_string).collect();
+        let details = one.unwrap().details.as_ref().unwrap();
+        let mut names: Vec<_> = details.names.iter().map(ToString::to_string).collect();
         names.sort();
         names
     }

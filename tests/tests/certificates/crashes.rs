@@ -1,0 +1,86 @@
+//! A daemon that is killed on the way to a certificate. Each step in between is in the proxy's own tests; here the real
+//! daemon is killed where the hook for TXT records lets it be held.
+
+use std::os::unix::fs::PermissionsExt;
+
+use vela_protocol::Step;
+use vela_tests::World;
+
+use crate::pebble::Pebble;
+use crate::{Gate, HOST, begin, https, names, obtained, obtaining, orders, release, until};
+
+const STAR: &str = "*.shop.localhost";
+
+/// Killed while the hook does `action`, and started again.
+async fn killed_at(action: &str) {
+    let pebble = Pebble::start();
+    let gate = Gate::new();
+    let hook = gate.hook(&pebble, action);
+    let mut world = World::with(obtaining(&pebble, &hook)).await;
+    let mut deploy = begin(&world, &release("shop", STAR, &[HOST])).await;
+    deploy.reach(Step::Certify).await;
+    until("the hook", &world, async || gate.reached() > 0).await;
+    world.kill_daemon().await;
+    gate.open();
+    world.start(&[]).await;
+    until("the certificate", &world, async || {
+        obtained(&world).await["state"] == "valid"
+    })
+    .await;
+    assert_eq!(names(&obtained(&world).await), [STAR, HOST]);
+    assert!(
+        https(&world, &pebble, "any.shop.localhost")
+            .await
+            .contains(" 200")
+    );
+    assert_eq!(orders(&pebble), 1, "the same order");
+    deploy.succeed().await;
+    let tls = world.data_dir().join("tls");
+    for kind in ["accounts", "certificates", "orders"] {
+        let entries = std::fs::read_dir(tls.join(kind)).unwrap();
+        for entry in entries {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+            assert_ne!(kind, "orders", "{:?} is left", entry.path());
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_between_order_and_challenge() {
+    killed_at("set").await;
+}
+
+#[tokio::test]
+async fn killed_between_challenge_and_download() {
+    killed_at("remove").await;
+}
+
+#[tokio::test]
+async fn killed_wherever_it_is_it_gets_there() {
+    let pebble = Pebble::start();
+    let mut world = World::stopped(obtaining(&pebble, ""));
+    let log = [("VELA_LOG", "debug")];
+    world.start(&log).await;
+    let mut deploy = begin(&world, &release("shop", HOST, &[])).await;
+    for event in [
+        "OrderPlaced",
+        "ChallengeAnswered",
+        "NamesVerified",
+        "CertificateRequested",
+        "CertificateDownloaded",
+        "CertificateInstalled",
+    ] {
+        until(event, &world, async || world.daemon_log().contains(event)).await;
+        world.kill_daemon().await;
+        world.start(&log).await;
+    }
+    until("the certificate", &world, async || {
+        obtained(&world).await["state"] == "valid"
+    })
+    .await;
+    deploy.succeed().await;
+    assert_eq!(orders(&pebble), 1, "the same order");
+    assert!(https(&world, &pebble, HOST).await.contains(" 200"));
+}
