@@ -45,10 +45,6 @@ pub(super) fn of(parts: &Parts, has_no_body: bool) -> Option<Head> {
         (None, Some(target)) => (parts.method.as_str(), target),
         _ => return None,
     };
-    // Another form would name another authority (RFC 9113, 8.3.1).
-    if !(target.starts_with('/') || (target == "*" && parts.method == Method::OPTIONS)) {
-        return None;
-    }
     line(&[method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
     if let Some(authority) = authority {
         line(&[b"host: ", authority, b"\r\n"]);
