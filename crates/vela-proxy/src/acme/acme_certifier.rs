@@ -3,8 +3,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::AbortHandle;
 
 use super::courier::Courier;
@@ -21,7 +23,7 @@ use crate::{HostPattern, RouteId};
 /// where it is, and the next one on the same directory goes on from there.
 pub struct Acme {
     shared: Arc<Shared>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     runtime: Handle,
 }
 
@@ -92,10 +94,11 @@ impl Acme {
                 courier,
                 permits: Semaphore::new(AT_ONCE),
                 observer,
+                ended: broadcast::channel(UNREAD).0,
                 account: tokio::sync::Mutex::default(),
                 issued: Mutex::new(issued),
             }),
-            state: Mutex::default(),
+            state: Arc::default(),
             runtime: Handle::current(),
         })
     }
@@ -232,14 +235,47 @@ impl Certifier for Acme {
         let state = self.state();
         let routes = state.wanted.iter();
         routes
-            .map(|(id, names)| {
-                let kept = names.first().and_then(|first| state.kept.get(first));
-                let told = kept.map(|kept| kept.status.borrow());
-                certified(id, names, told.as_deref())
-            })
+            .map(|(id, names)| state.certified(id, names))
             .collect()
     }
+
+    fn watch(&self) -> BoxStream<'static, Certified> {
+        let ended = self.shared.ended.subscribe();
+        // What is kept must not live on for those who watch it.
+        let state = Arc::downgrade(&self.state);
+        stream::unfold((ended, state), |(mut ended, state)| async move {
+            let first = loop {
+                match ended.recv().await {
+                    Ok(first) => break first,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            };
+            let all = state.upgrade()?;
+            let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            let routes = all.wanted.iter();
+            let certified: Vec<Certified> = routes
+                .filter(|(_, names)| names.first() == Some(&first))
+                .map(|(id, names)| all.certified(id, names))
+                .collect();
+            drop(all);
+            Some((stream::iter(certified), (ended, state)))
+        })
+        .flatten()
+        .boxed()
+    }
 }
+
+impl State {
+    fn certified(&self, id: &RouteId, names: &[DnsName]) -> Certified {
+        let kept = names.first().and_then(|first| self.kept.get(first));
+        let told = kept.map(|kept| kept.status.borrow());
+        certified(id, names, told.as_deref())
+    }
+}
+
+/// Attempts that one who watches may be behind.
+const UNREAD: usize = 256;
 
 /// Without names nothing is needed.
 fn certified(id: &RouteId, names: &[DnsName], told: Option<&Told>) -> Certified {

@@ -135,12 +135,15 @@ impl Keeper {
                 self.installed(&names, &certificate);
                 let renewal_at = by_life(&certificate);
                 self.say(Some(&certificate), CertifierState::Valid { renewal_at });
+                self.ended();
                 // To hear what the authority advises.
                 SystemTime::now()
             }
             Err(error) => {
                 let rest = self.rest(&names, &error, failures.count).await;
-                self.failed(&names, current.or(rest), &mut failures, &error)
+                let retry_at = self.failed(&names, current.or(rest), &mut failures, &error);
+                self.ended();
+                retry_at
             }
         }
     }
@@ -324,6 +327,11 @@ impl Keeper {
                 none(LOOK_AGAIN)
             }
         }
+    }
+
+    fn ended(&self) {
+        // Fails when nobody watches.
+        drop(self.shared.ended.send(self.names[0].clone()));
     }
 
     fn say(&self, certificate: Option<&Certificate>, state: CertifierState) {
