@@ -4,11 +4,13 @@
 BUILD_PACKAGES = gcc pkg-config libssl-dev
 # The servers that the tests run for real, and the tools that they build with.
 TEST_PACKAGES = $(BUILD_PACKAGES) openssh-server openssh-client postgresql nats-server nginx-light haproxy pebble openssl \
-	busybox python3 python3-websockets curl sslscan wrk hey slowhttptest git mix:elixir node:nodejs npm:npm
+	busybox python3 python3-websockets curl sslscan wrk hey nghttp2-client slowhttptest git mix:elixir node:nodejs npm:npm
+# A browser for the tests that need one: 300 MB, so it is not among the others.
+BROWSER_PACKAGES = $(BUILD_PACKAGES) python3 python3-websockets chromium
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk nghttp2-client:h2load openssl
 
-.PHONY: demo test lint doc fuzz bench bench-proxy bench-services build install-build install-fuzz install-test install-bench
+.PHONY: demo test test-browser lint doc fuzz bench bench-proxy bench-services build install-build install-fuzz install-test install-browser install-bench
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -21,6 +23,10 @@ build: install-build
 test: install-test
 	cargo test --workspace --no-run
 	cargo test --workspace --no-fail-fast
+
+# A page over HTTP/2 in headless Chromium.
+test-browser: install-browser
+	cargo test --package vela-tests --test http2_clients browser -- --ignored --nocapture
 
 # Bytes that nobody has thought of, for all that parses some from the network: FUZZ_SECONDS for each target.
 fuzz: install-fuzz
@@ -54,6 +60,9 @@ install-fuzz:
 
 install-test:
 	@./scripts/install $(TEST_PACKAGES)
+
+install-browser:
+	@./scripts/install $(BROWSER_PACKAGES)
 
 install-bench:
 	@./scripts/install $(BUILD_PACKAGES) $(BENCH_PACKAGES)

@@ -120,14 +120,13 @@ async fn long_requests_cost_nobody_else_anything_and_end_at_the_drain_deadline()
     println!("drained for {short:?} and {long:?}");
     assert!(short < Duration::from_secs(30), "{short:?}");
     assert!(short > Duration::from_secs(1), "{short:?}");
-    // The other one waited as long as it may; what was left ended when its instance was told to stop, and well.
-    assert_eq!(drained(&deploy), 2);
-    assert!(long >= Duration::from_secs(6), "{long:?}");
-    let told = deploy.began(Step::Stop);
-    assert!(events.at >= told && socket.at >= told, "{deploy:#?}");
+    // Of the other one the proxy ended what does not end by itself, each in the last half of the time.
+    assert_eq!(drained(&deploy), 0);
+    assert!(long >= Duration::from_secs(3), "{long:?}");
     assert!(!events.reset && !socket.reset);
-    assert!(events.text().ends_with("0\r\n\r\n"), "{}", events.text());
-    assert!(socket.received.ends_with(&GOING_AWAY), "{}", socket.text());
+    // So the clients come back: the events are cut short, and the app itself has not said good-bye.
+    assert!(!events.text().ends_with("0\r\n\r\n"), "{}", events.text());
+    assert!(!socket.received.ends_with(&GOING_AWAY), "{}", socket.text());
 
     assert!(get(world.http(), HOST, "/").await.1.starts_with(&new));
     for (load, deploy) in [(load, &deploy), (mail_load, &mail_deploy)] {

@@ -180,7 +180,7 @@ impl Engine {
         who: &Who,
     ) -> Result<Claimed, EngineError> {
         loop {
-            if let Some(events) = self.known(name, deploy)? {
+            if let Some(events) = self.known(name, handle, deploy)? {
                 return Ok(Claimed::Known(events));
             }
             match self.try_claim(handle, kind, deploy, who)? {
@@ -210,12 +210,24 @@ impl Engine {
         Ok(handle.shared.claim(kind, deploy, who.clone(), now))
     }
 
-    /// The events of an operation that was asked for before.
-    fn known(&self, name: &AppName, deploy: Uuid) -> Result<Option<Events>, EngineError> {
-        if let Some(feed) = self.inner.common.feed(deploy) {
-            return Ok(Some(feed.events(0)));
+    /// The events of an operation that was asked for before. Nothing of one that is just being recorded: its file is
+    /// there a moment before its events can be followed.
+    fn known(
+        &self,
+        name: &AppName,
+        handle: &Handle,
+        deploy: Uuid,
+    ) -> Result<Option<Events>, EngineError> {
+        let followed = || Some(self.inner.common.feed(deploy)?.events(0));
+        if let Some(events) = followed() {
+            return Ok(Some(events));
         }
-        Ok(self.recorded(name, deploy)?.map(|record| replay(record, 0)))
+        let record = self.recorded(name, deploy)?;
+        let begins = record.as_ref().is_some_and(|record| !record.is_ended());
+        if begins && handle.shared.is_held_by(deploy) {
+            return Ok(followed());
+        }
+        Ok(record.map(|record| replay(record, 0)))
     }
 
     /// An operation as its history has it.

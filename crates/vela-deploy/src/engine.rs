@@ -277,7 +277,7 @@ impl Engine {
         let records = history::read_all(&dirs.history())?;
         let mut entries: Vec<_> = records.iter().filter_map(history::Record::entry).collect();
         entries.extend(certificate_history::read(&dirs)?);
-        entries.sort_by(|one, other| other.started.cmp(&one.started));
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.started));
         Ok(entries)
     }
 

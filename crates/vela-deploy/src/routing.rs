@@ -109,7 +109,7 @@ pub(crate) fn spec(
 pub(crate) fn patience(manifest: &Manifest) -> DrainLimits {
     DrainLimits {
         requests: manifest.deploy.drain,
-        streams: manifest.proxy.stream_drain,
+        streams: Some(manifest.proxy.stream_drain),
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
         );
         let patience = patience(&manifest);
         assert_eq!(patience.requests, Duration::from_secs(4));
-        assert_eq!(patience.streams, Duration::from_secs(9));
+        assert_eq!(patience.streams, Some(Duration::from_secs(9)));
     }
 
     #[tokio::test]

@@ -215,6 +215,12 @@ impl Shared {
         drop(self.hurry.subscribe().wait_for(|hurry| *hurry).await);
     }
 
+    pub(crate) fn is_held_by(&self, deploy: Uuid) -> bool {
+        let state = self.lock();
+        let holder = state.holder.as_ref();
+        holder.is_some_and(|holder| holder.in_progress.deploy == deploy)
+    }
+
     /// Asks the operation in progress to undo itself, if it is `deploy` or that does not matter.
     pub(crate) fn cancel(&self, deploy: Option<Uuid>, by: Who) -> Result<(), NotCancelled> {
         match &self.lock().holder {

@@ -1,7 +1,7 @@
 //! What each step does. How it is recorded and what its failure leads to is the same for all: `operation.rs`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vela_protocol::{Event, Hook, Step};
 use vela_supervisor::PortLease;
@@ -227,8 +227,9 @@ impl Operation<'_> {
         if let Some(replaced) = self.replaced.take() {
             let mut limits = old.patience();
             if self.steps.contains(&Step::Park) {
-                // Requests are held meanwhile: what may go on for hours must not prolong the gap.
-                limits.streams = Duration::ZERO;
+                // Requests are held meanwhile: what may go on for hours must not prolong the gap. The instance is told to
+                // stop right after, and takes leave of its clients by itself.
+                limits.streams = None;
             }
             let drain = old.drain(Some(replaced), limits);
             let permit = recording(&mut self.journal, &mut self.from_background, drain).await;

@@ -5,6 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ProxyConfig;
 use crate::client_stream::ClientStream;
+use crate::departure::Departure;
 use crate::flow::{Awaits, Broken, Flow};
 use crate::head_end::{Extent, HeadEnd};
 use crate::patience::{Patience, Wait};
@@ -34,6 +35,7 @@ pub(crate) struct Call<'a, C, U> {
 pub(crate) struct Upload {
     pub(crate) flow: Flow,
     pub(crate) state: Uploaded,
+    pub(crate) departure: Departure,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub(crate) enum Trouble {
 pub(crate) enum Cut {
     ByUpstream,
     ByClient,
+    /// It is a stream, and its time is over.
+    AtCurfew,
 }
 
 /// How much a client may send ahead before the rest is left unread.
@@ -110,7 +114,7 @@ where
             }
         }
         if self.upload.state == Uploaded::NotYet {
-            if self.client.stream.poll_left(cx).is_ready() {
+            if self.client.stream.poll_left(cx).is_ready() || self.poll_departed(cx).is_ready() {
                 return Poll::Ready(Err(Trouble::ClientGone));
             }
             self.wait_for_body();
@@ -132,6 +136,9 @@ where
         download: &mut Flow,
     ) -> Poll<Result<(), Cut>> {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(Cut::ByClient));
+        }
+        if self.poll_departed(cx).is_ready() {
             return Poll::Ready(Err(Cut::ByClient));
         }
         let limits = &self.config.timeouts;
@@ -181,6 +188,19 @@ where
             Err(Broken::TooLarge) => return Poll::Ready(Err(Trouble::BodyTooLarge)),
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the client has left while the upstream does not take what it sends.
+    fn poll_departed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Upload {
+            flow,
+            state,
+            departure,
+        } = &mut *self.upload;
+        if *state == Uploaded::NotYet && flow.awaits() == Awaits::Sink {
+            return departure.poll(cx, &self.client.stream);
+        }
+        Poll::Pending
     }
 
     fn wait_for_body(&mut self) {

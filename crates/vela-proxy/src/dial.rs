@@ -1,3 +1,5 @@
+use std::io;
+
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -5,18 +7,48 @@ use crate::pool::Connection;
 use crate::upstream_stream::UpstreamStream;
 use crate::{ProxyConfig, Upstream};
 
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Undialled {
+    pub(crate) failure: Failure,
+    /// The upstream's own doing: the proxy was not short of anything.
+    pub(crate) is_its_own: bool,
+}
+
 /// Opens a connection to an upstream.
-pub(crate) async fn dial(upstream: &Upstream, config: &ProxyConfig) -> Result<Connection, Failure> {
+pub(crate) async fn dial(
+    upstream: &Upstream,
+    config: &ProxyConfig,
+) -> Result<Connection, Undialled> {
     let Upstream { tag, address, .. } = upstream;
     match timeout(config.timeouts.connect, UpstreamStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(Connection::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%tag, %address, %error, "cannot connect");
-            Err(Failure::Unreachable)
+            Err(Undialled {
+                failure: Failure::Unreachable,
+                is_its_own: !is_ours(&error),
+            })
         }
         Err(_) => {
             tracing::debug!(%tag, %address, "connecting takes too long");
-            Err(Failure::ConnectTimedOut)
+            Err(Undialled {
+                failure: Failure::ConnectTimedOut,
+                is_its_own: true,
+            })
         }
     }
+}
+
+/// File descriptors, ports or memory: no other upstream could be reached either.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::ADDRNOTAVAIL,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| ours.contains(&error))
 }

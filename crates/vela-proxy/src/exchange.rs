@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
 use crate::ErrorPages;
 use crate::admission::Admission;
@@ -12,7 +12,9 @@ use crate::buffer::Buffer;
 use crate::call::{Call, Cut, Trouble, Upload, Uploaded, poll_gone};
 use crate::client::Client;
 use crate::client_stream::ClientStream;
+use crate::curfew::Bedtime;
 use crate::decision::Decision;
+use crate::departure::Departure;
 use crate::dial::dial;
 use crate::failure::Failure;
 use crate::forwarded::Provenance;
@@ -27,6 +29,7 @@ use crate::response_head::Answered;
 use crate::route_table::Route;
 use crate::stats::count;
 use crate::tunnel::tunnel;
+use crate::visit::Visit;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -48,7 +51,7 @@ struct Sent {
     connection: Connection,
     upstream: usize,
     /// Keeps the upstream from being stopped meanwhile.
-    generation: Pinned<Generation>,
+    generation: Visit,
 }
 
 /// Why no upstream responds.
@@ -60,8 +63,6 @@ enum Unanswered {
     ClientGone,
 }
 
-/// How often to look whether a route has changed, while a request waits for it.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How often a request may follow a route that changes under it.
 const MAX_ROUTE_CHANGES: usize = 8;
 /// How old an unused connection may be for a request that could not be repeated should the
@@ -100,6 +101,7 @@ impl<C: ClientStream> Client<C> {
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
+            departure: Departure::default(),
         };
         let route = match decision {
             Decision::Pass(route) => route,
@@ -167,11 +169,11 @@ impl<C: ClientStream> Client<C> {
     ) -> Result<Sent, Unanswered> {
         let mut route_changes = 0;
         loop {
-            let generation = self.enter(admission).await?;
+            let mut generation = Visit::new(self.enter(admission).await?);
             let patience = admission.route().options.response_timeout;
             let patience = patience.unwrap_or(self.worker.config.timeouts.response);
             let sent = self
-                .try_upstreams(&generation, asked, upload, &mut request, patience)
+                .try_upstreams(&mut generation, asked, upload, &mut request, patience)
                 .await;
             match sent {
                 Ok((answered, connection, upstream)) => {
@@ -209,17 +211,10 @@ impl<C: ClientStream> Client<C> {
     /// instance that has just died refuses before whoever watches it can say so.
     async fn is_replaced_soon(&mut self, route: &Arc<Route>) -> Result<bool, Unanswered> {
         let worker = &self.worker;
-        let waiting = Box::pin(async {
-            let until = Instant::now() + worker.config.timeouts.replacement;
-            while worker.routes.is_current(route) {
-                if Instant::now() >= until {
-                    return false;
-                }
-                sleep(LOOK_AGAIN).await;
-            }
-            true
-        });
-        unless_gone(&mut self.wire, waiting).await
+        let changed = worker.routes.until_changed(route);
+        let waiting = Box::pin(timeout(worker.config.timeouts.replacement, changed));
+        let changed = unless_gone(&mut self.wire, waiting).await?;
+        Ok(changed.is_ok())
     }
 
     /// Sends a request to one of the generation's upstreams. It goes to another connection or
@@ -227,7 +222,7 @@ impl<C: ClientStream> Client<C> {
     /// body, and met a kept connection that the upstream was just closing.
     async fn try_upstreams(
         &mut self,
-        generation: &Generation,
+        generation: &mut Visit,
         asked: &Asked,
         upload: &mut Upload,
         request: &mut Buffer,
@@ -237,7 +232,7 @@ impl<C: ClientStream> Client<C> {
         let counters = &worker.counters;
         let is_repeatable = asked.is_idempotent && upload.flow.is_done();
         let mut failure = Failure::Unreachable;
-        for upstream in generation.candidates() {
+        while let Some(upstream) = generation.next() {
             let mut may_reuse = true;
             loop {
                 let kept = match may_reuse {
@@ -253,7 +248,10 @@ impl<C: ClientStream> Client<C> {
                             Ok(connection) => connection,
                             Err(refused) => {
                                 count(&counters.upstream_errors);
-                                failure = refused;
+                                if refused.is_its_own {
+                                    generation.refused(&worker.config);
+                                }
+                                failure = refused.failure;
                                 break;
                             }
                         }
@@ -261,7 +259,10 @@ impl<C: ClientStream> Client<C> {
                 };
                 connection.output = std::mem::take(request);
                 let trouble = match self.ask(&mut connection, asked, upload, patience).await {
-                    Ok(answered) => return Ok((answered, connection, upstream)),
+                    Ok(answered) => {
+                        generation.answered();
+                        return Ok((answered, connection, upstream));
+                    }
                     Err(trouble) => trouble,
                 };
                 self.wire.output.release();
@@ -272,6 +273,7 @@ impl<C: ClientStream> Client<C> {
                         count(&counters.retries);
                         if !is_reused {
                             count(&counters.upstream_errors);
+                            generation.lost(&worker.config);
                             failure = Failure::Lost;
                             break;
                         }
@@ -284,7 +286,15 @@ impl<C: ClientStream> Client<C> {
                         // The other kept ones are likely to be as dead.
                         may_reuse = false;
                     }
-                    trouble => return Err(self.unanswered(trouble)),
+                    trouble => {
+                        let unanswered = self.unanswered(trouble);
+                        if let Unanswered::Failed(failure) = unanswered
+                            && failure.is_upstreams()
+                        {
+                            generation.lost(&worker.config);
+                        }
+                        return Err(unanswered);
+                    }
                 }
             }
         }
@@ -354,14 +364,17 @@ impl<C: ClientStream> Client<C> {
         if answered.status == 101 {
             generation.become_stream();
             let linger = self.worker.config.timeouts.tunnel_linger;
-            Box::pin(tunnel(&mut self.wire, &mut connection, linger)).await;
+            let curfew = generation.curfew();
+            Box::pin(tunnel(&mut self.wire, &mut connection, linger, curfew)).await;
             // The connection has gone before the pin goes.
             drop(connection);
             drop(generation);
             return After::Close;
         }
+        let mut bedtime = None;
         if answered.is_event_stream {
             generation.become_stream();
+            bedtime = Some(Bedtime::new(generation.curfew()));
         }
         let is_early = upload.state != Uploaded::Wholly;
         let mut download = answered.flow;
@@ -375,8 +388,15 @@ impl<C: ClientStream> Client<C> {
             may_stay: true,
             hsts: None,
         };
-        let ended = poll_fn(|cx| call.poll_rest(cx, &mut download)).await;
+        let ended = poll_fn(
+            |cx| match (call.poll_rest(cx, &mut download), &mut bedtime) {
+                (Poll::Pending, Some(bedtime)) => bedtime.poll(cx).map(|_| Err(Cut::AtCurfew)),
+                (rest, _) => rest,
+            },
+        )
+        .await;
         self.patience.end();
+        drop(bedtime);
         if ended.is_ok() && answered.upstream_stays && !is_early && connection.input.is_empty() {
             self.worker.pool.put(&generation, upstream, connection);
         } else {
@@ -388,7 +408,7 @@ impl<C: ClientStream> Client<C> {
             Ok(()) if answered.client_stays => After::Next,
             Ok(()) => After::Close,
             Err(Cut::ByUpstream) if download.ends_by_closing() => After::Reset,
-            Err(Cut::ByUpstream) => After::Close,
+            Err(Cut::ByUpstream | Cut::AtCurfew) => After::Close,
             Err(Cut::ByClient) => After::Linger,
         }
     }

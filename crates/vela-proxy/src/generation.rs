@@ -1,7 +1,9 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::Upstream;
+use crate::balancer::Balancer;
+use crate::curfew::Curfew;
 use crate::in_flight::InFlight;
+use crate::{RouteId, Upstream, UpstreamStatus};
 
 /// The upstreams of a route from one `apply` to the next, with the requests that they serve.
 #[derive(Debug)]
@@ -9,19 +11,24 @@ pub(crate) struct Generation {
     /// Never given twice: pooled connections are kept by it.
     pub(crate) id: u64,
     pub(crate) upstreams: Vec<Upstream>,
-    weights: usize,
-    turn: AtomicUsize,
+    /// Where there is a choice.
+    balancer: Option<Balancer>,
     in_flight: InFlight,
+    curfew: Curfew,
+    /// Those before it that were closed, but whose instances went on: what they still serve is
+    /// drained with it.
+    elders: Mutex<Vec<Weak<Generation>>>,
 }
 
 impl Generation {
     pub(crate) fn new(id: u64, upstreams: Vec<Upstream>) -> Generation {
         Generation {
             id,
-            weights: upstreams.iter().map(|one| usize::from(one.weight)).sum(),
+            balancer: (upstreams.len() > 1).then(|| Balancer::new(&upstreams)),
             upstreams,
-            turn: AtomicUsize::new(0),
             in_flight: InFlight::new(),
+            curfew: Curfew::default(),
+            elders: Mutex::default(),
         }
     }
 
@@ -29,68 +36,66 @@ impl Generation {
         &self.in_flight
     }
 
-    /// All upstreams, the one whose turn it is first and the others as its stand-ins.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = usize> + use<> {
-        let all = self.upstreams.len();
-        let first = if all > 1 { self.next() } else { 0 };
-        (0..all).map(move |nth| (first + nth) % all)
+    /// `None` with less than two upstreams.
+    pub(crate) fn balancer(&self) -> Option<&Balancer> {
+        self.balancer.as_ref()
     }
 
-    /// Round robin, in proportion to the weights.
-    fn next(&self) -> usize {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        if self.weights == 0 {
-            return turn % self.upstreams.len();
+    /// When its streams end.
+    pub(crate) fn curfew(&self) -> &Curfew {
+        &self.curfew
+    }
+
+    /// An upstream takes connections again.
+    pub(crate) fn restore(&self, upstream: usize) {
+        if let Some(balancer) = &self.balancer {
+            balancer.health(upstream).restore();
         }
-        let mut point = turn % self.weights;
-        for (index, upstream) in self.upstreams.iter().enumerate() {
-            match point.checked_sub(usize::from(upstream.weight)) {
-                Some(rest) => point = rest,
-                None => return index,
-            }
+    }
+
+    pub(crate) fn upstream_in_flight(&self, upstream: usize) -> usize {
+        match &self.balancer {
+            Some(balancer) => balancer.in_flight(upstream),
+            None => self.in_flight.count(),
         }
-        0
+    }
+
+    /// Its upstreams as they are now.
+    pub(crate) fn statuses(&self, route: &RouteId) -> impl Iterator<Item = UpstreamStatus> {
+        let upstreams = self.upstreams.iter().enumerate();
+        upstreams.map(|(index, upstream)| UpstreamStatus {
+            route: route.clone(),
+            tag: upstream.tag.clone(),
+            address: upstream.address.clone(),
+            in_flight: self.upstream_in_flight(index),
+            is_ejected: match &self.balancer {
+                Some(balancer) => balancer.health(index).is_ejected(),
+                None => false,
+            },
+        })
+    }
+
+    /// It, and its elders that still serve something.
+    pub(crate) fn with_elders(self: &Arc<Generation>) -> Vec<Arc<Generation>> {
+        let mut all = vec![Arc::clone(self)];
+        all.extend(self.elders().iter().filter_map(Weak::upgrade));
+        all
+    }
+
+    /// What these still serve is drained with this one.
+    pub(crate) fn inherit(&self, elders: &[Arc<Generation>]) {
+        let mut mine = self.elders();
+        mine.retain(|elder| elder.strong_count() > 0);
+        mine.extend(elders.iter().map(Arc::downgrade));
+    }
+
+    fn elders(&self) -> MutexGuard<'_, Vec<Weak<Generation>>> {
+        self.elders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AsRef<InFlight> for Generation {
     fn as_ref(&self) -> &InFlight {
         &self.in_flight
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn generation(weights: &[u16]) -> Generation {
-        let upstreams = weights.iter().map(|&weight| Upstream {
-            weight,
-            ..Upstream::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)))
-        });
-        Generation::new(1, upstreams.collect())
-    }
-
-    #[test]
-    fn requests_are_shared_by_weight() {
-        let generation = generation(&[3, 0, 1]);
-        let mut shares = [0; 3];
-        for _ in 0..400 {
-            shares[generation.candidates().next().unwrap()] += 1;
-        }
-        assert_eq!(shares, [300, 0, 100]);
-    }
-
-    #[test]
-    fn each_upstream_is_tried_once() {
-        for weights in [&[1u16, 1, 1][..], &[0, 0], &[1], &[0]] {
-            let generation = generation(weights);
-            for _ in 0..5 {
-                let mut tried: Vec<_> = generation.candidates().collect();
-                tried.sort_unstable();
-                assert_eq!(tried, (0..weights.len()).collect::<Vec<_>>());
-            }
-        }
-        assert_eq!(generation(&[]).candidates().count(), 0);
     }
 }

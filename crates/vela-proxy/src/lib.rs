@@ -66,11 +66,20 @@
 //!   preemptions.
 //! - A request is sent twice only when it was handed back unsent, or when it is idempotent, has no
 //!   body, and met a kept connection that the upstream was just closing. [`Stats::retries`] counts.
+//! - Of several upstreams a request goes to the one of two random ones that has less in flight for
+//!   its weight. One that refuses a connection, or has lost five requests in a row, is asked only
+//!   after all others, until a probe of the proxy's own, 1 s later and then after pauses that double
+//!   up to 30 s, can connect to it. [`Proxy::upstreams`] tells.
 //! - Bodies stream both ways in constant memory. A response that an upstream cuts short is cut
 //!   short for the client.
 //! - What two servers could read differently is refused: no Host or two, a transfer coding other
 //!   than `chunked`, more than one length, a line that ends without a CR. In absolute form the
 //!   authority is the Host. Chunks are checked and written anew, without their extensions.
+//! - A stream of HTTP/2 is treated as a connection of HTTP/1.1 with one request: all of this holds
+//!   for it. Its head is written out in HTTP/1.1 and checked like any other. A response that is cut
+//!   short ends by `RST_STREAM`, and a client that leaves is not worked for, whatever it had sent
+//!   ahead. Who begins requests in order to leave them, or floods the connection with frames that
+//!   ask for nothing, loses the connection; memory is bounded for each.
 //! - A request takes two reads and two writes. A connection has one task and one timer, and while
 //!   it is idle it has no buffer.
 //! - Each worker thread has a runtime and upstream connections of its own, and reads the table
@@ -95,6 +104,7 @@ mod accept;
 pub mod acme;
 mod address;
 mod admission;
+mod balancer;
 mod buffer;
 mod call;
 mod chunks;
@@ -103,7 +113,9 @@ mod client;
 mod client_stream;
 mod config;
 mod crew;
+mod curfew;
 mod decision;
+mod departure;
 mod dial;
 mod entrance;
 mod error_pages;
@@ -120,6 +132,7 @@ mod generation;
 mod handshake;
 mod head_end;
 mod header_name;
+mod health;
 mod host;
 mod host_pattern;
 mod http2;
@@ -136,6 +149,7 @@ mod patience;
 mod peer;
 mod pin_count;
 mod pool;
+mod probe;
 mod proxy;
 mod refusal;
 mod request_head;
@@ -153,7 +167,9 @@ pub mod test_util;
 pub mod tls;
 mod tunnel;
 mod turnstile;
+mod upstream_status;
 mod upstream_stream;
+mod visit;
 mod wire;
 mod worker;
 
@@ -177,3 +193,4 @@ pub use route_options::{Maintenance, RouteOptions};
 pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};
 pub use serving::Serving;
 pub use stats::Stats;
+pub use upstream_status::UpstreamStatus;

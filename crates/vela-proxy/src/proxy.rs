@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::future::join_all;
+use tokio::time::timeout;
 
 use crate::crew::Crew;
 use crate::generation::Generation;
@@ -15,7 +17,7 @@ use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
     DrainLimits, Drained, Listener, Maintenance, Park, ParkLimits, ProxyConfig, Replaced,
-    RouteError, RouteId, RouteSpec, Router, Serving, Stats,
+    RouteError, RouteId, RouteSpec, Router, Serving, Stats, UpstreamStatus,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -106,6 +108,11 @@ impl Proxy {
         stats
     }
 
+    /// All upstreams of all routes, in the order of the routes' names. Parked routes have none.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.inner.routes.upstreams()
+    }
+
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerParts>> {
         self.inner
             .workers
@@ -129,22 +136,30 @@ impl Router for Proxy {
             tracing::error!(%route, "asked to drain what another router has replaced");
             return Drained::new(0, Duration::ZERO);
         };
-        let in_flight = generation.in_flight();
-        in_flight.close();
+        generation.in_flight().close();
         for worker in &*self.workers() {
             worker.pool.evict(&generation);
         }
-        // Not an error: what is left is in the answer.
         let DrainLimits { requests, streams } = limits;
-        tokio::time::timeout(requests, in_flight.requests_ended())
-            .await
-            .ok();
+        let generations = generation.with_elders();
+        match streams {
+            Some(limit) => generations.iter().for_each(|one| one.curfew().tell(limit)),
+            None => self.inner.routes.pass_on(&route, &generations),
+        }
+        // Not an error: what is left is in the answer.
+        let ended = generations
+            .iter()
+            .map(|one| one.in_flight().requests_ended());
+        timeout(requests, join_all(ended)).await.ok();
         // Only now: until then a request may become a stream.
-        let rest = streams.saturating_sub(begun.elapsed());
-        tokio::time::timeout(rest, in_flight.streams_ended())
-            .await
-            .ok();
-        Drained::new(in_flight.count(), begun.elapsed())
+        let rest = streams.map_or(Duration::ZERO, |limit| limit.saturating_add(SETTLE));
+        let rest = rest.saturating_sub(begun.elapsed());
+        let ended = generations
+            .iter()
+            .map(|one| one.in_flight().streams_ended());
+        timeout(rest, join_all(ended)).await.ok();
+        let left = generations.iter().map(|one| one.in_flight().count()).sum();
+        Drained::new(left, begun.elapsed())
     }
 
     async fn remove(&self, id: &RouteId) -> Result<Option<Replaced>, RouteError> {
@@ -186,6 +201,9 @@ impl fmt::Debug for Proxy {
             .finish_non_exhaustive()
     }
 }
+
+/// How long a stream that was told to end may take to be gone: the threads that serve them are busy.
+const SETTLE: Duration = Duration::from_secs(1);
 
 fn replaced(id: RouteId, generation: Arc<Generation>) -> Replaced {
     Replaced::new(id, generation.upstreams.clone(), generation)

@@ -47,8 +47,9 @@ impl AsRef<str> for RouteId {
 pub struct Upstream {
     /// Where it listens.
     pub address: Address,
-    /// Its share of the route's requests, relative to the other upstreams' weights. An upstream
-    /// with weight 0 gets requests only when no other one accepts a connection.
+    /// Its share of the route's requests, relative to the other upstreams' weights: how often it is
+    /// drawn, and how much in flight counts as little for it. An upstream with weight 0 gets
+    /// requests only when no other one accepts a connection.
     pub weight: u16,
     /// What observers know it by: an instance id, say. Not used to route.
     pub tag: String,

@@ -2,12 +2,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::generation::Generation;
 use crate::host_pattern::parent;
 use crate::parking::Lot;
 use crate::{
     HostPattern, Maintenance, ParkLimits, PathPrefix, RouteError, RouteId, RouteOptions, RouteSpec,
+    UpstreamStatus,
 };
 
 /// Which request goes where. Read without a lock by each request; changed as a whole.
@@ -16,6 +18,8 @@ pub(crate) struct RouteTable {
     current: ArcSwap<Table>,
     /// Serialises the writers, and numbers the generations.
     last_generation: Mutex<u64>,
+    /// Told after each change.
+    changed: Notify,
 }
 
 /// A route as it is until its next change.
@@ -67,10 +71,46 @@ impl RouteTable {
     }
 
     /// Whether the route has not changed.
-    pub(crate) fn is_current(&self, route: &Arc<Route>) -> bool {
+    fn is_current(&self, route: &Arc<Route>) -> bool {
         let table = self.current.load();
         let now = table.by_id.get(&route.id);
         now.is_some_and(|now| Arc::ptr_eq(now, route))
+    }
+
+    /// Waits until the route is not what it was.
+    pub(crate) async fn until_changed(&self, route: &Arc<Route>) {
+        let mut changed = std::pin::pin!(self.changed.notified());
+        loop {
+            changed.as_mut().enable();
+            if !self.is_current(route) {
+                return;
+            }
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
+        }
+    }
+
+    /// What these still serve is drained with what the route has now, if it has anything.
+    pub(crate) fn pass_on(&self, id: &RouteId, elders: &[Arc<Generation>]) {
+        if let Some(route) = self.get(id)
+            && let Target::Serving(generation) = &route.target
+        {
+            generation.inherit(elders);
+        }
+    }
+
+    /// The upstreams of all routes, in the order of the routes' names.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let table = self.current.load();
+        let mut routes: Vec<_> = table.by_id.values().collect();
+        routes.sort_unstable_by_key(|route| &route.id);
+        let mut statuses = Vec::new();
+        for route in routes {
+            if let Target::Serving(generation) = &route.target {
+                statuses.extend(generation.statuses(&route.id));
+            }
+        }
+        statuses
     }
 
     /// Makes or replaces a route; gives the generation to drain.
@@ -94,7 +134,7 @@ impl RouteTable {
         let _writing = self.lock();
         let mut table = Table::clone(&self.current.load());
         let old = table.take(id)?;
-        self.current.store(Arc::new(table));
+        self.store(table);
         retire(Some(old))
     }
 
@@ -108,7 +148,7 @@ impl RouteTable {
         let mut route = Route::clone(route);
         route.options.maintenance = maintenance;
         table.put_in_place(&Arc::new(route));
-        self.current.store(Arc::new(table));
+        self.store(table);
     }
 
     fn change(
@@ -147,8 +187,13 @@ impl RouteTable {
             table.insert(host, &route);
         }
         table.by_id.insert(route.id.clone(), route);
-        self.current.store(Arc::new(table));
+        self.store(table);
         Ok(retire(old))
+    }
+
+    fn store(&self, table: Table) {
+        self.current.store(Arc::new(table));
+        self.changed.notify_waiters();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, u64> {

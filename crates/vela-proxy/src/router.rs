@@ -27,8 +27,9 @@ pub trait Router: fmt::Debug + Send + Sync {
     /// Waits until the requests and streams that the replaced upstreams still serve have ended,
     /// as long as `limits` allow. From the call on, none of them gets a new request.
     ///
-    /// Does not cut what is left then: it ends with the instance. Cancel safe in that
-    /// a dropped drain leaves the upstreams closed to new requests.
+    /// Streams are ended within their time, unless they are left alone. Requests are not cut: what
+    /// is left of them ends with the instance. Cancel safe in that a dropped drain leaves the
+    /// upstreams closed to new requests, and ends their streams nonetheless.
     async fn drain(&self, replaced: Replaced, limits: DrainLimits) -> Drained;
 
     /// Takes the route out of the table: its hosts are unknown from then on. Idempotent.
@@ -104,15 +105,23 @@ pub struct DrainLimits {
     /// For requests, which end by themselves.
     pub requests: Duration,
     /// For streams: tunnels, such as WebSockets, and event streams. They rarely end before they
-    /// must, so that where a drain delays others, they should not be waited for.
-    pub streams: Duration,
+    /// must, so they are ended by the proxy: each at a moment of its own, at random in the last
+    /// half of this time, so that thousands of clients do not come back at once. Tunnels are closed
+    /// on both sides; of an event stream the client sees that it is cut, and connects again. A
+    /// second after this time nothing is left of them.
+    ///
+    /// `None` leaves them alone: they are neither waited for nor ended. Right where their
+    /// instances go on, in another set of upstreams, or end them better themselves. Where the
+    /// route is applied at the time, what is left of streams and requests is drained with its
+    /// upstreams of then.
+    pub streams: Option<Duration>,
 }
 
 impl DrainLimits {
-    /// Waits for nothing.
+    /// Waits for nothing, and leaves streams alone.
     pub const NONE: DrainLimits = DrainLimits {
         requests: Duration::ZERO,
-        streams: Duration::ZERO,
+        streams: None,
     };
 }
 
@@ -121,7 +130,7 @@ impl From<Duration> for DrainLimits {
     fn from(limit: Duration) -> DrainLimits {
         DrainLimits {
             requests: limit,
-            streams: limit,
+            streams: Some(limit),
         }
     }
 }

@@ -5,26 +5,36 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
+use crate::curfew::{Bedtime, Curfew};
 use crate::wire::Wire;
 
 /// Joins two connections that have switched to another protocol. Carries bytes both ways until one
-/// side has closed and no more comes from the other for `linger`.
-pub(crate) async fn tunnel<A, B>(client: &mut Wire<A>, upstream: &mut Wire<B>, linger: Duration)
-where
+/// side has closed and no more comes from the other for `linger`, or until the moment comes that the
+/// curfew has for it.
+pub(crate) async fn tunnel<A, B>(
+    client: &mut Wire<A>,
+    upstream: &mut Wire<B>,
+    linger: Duration,
+    curfew: &Curfew,
+) where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut there, mut back) = (Way::default(), Way::default());
     let mut lingering: Option<Pin<Box<Sleep>>> = None;
+    let mut bedtime = Bedtime::new(curfew);
     let ended = poll_fn(|cx| {
         let gone = [
             there.poll_carry(cx, client, upstream)?,
             back.poll_carry(cx, upstream, client)?,
         ];
         if gone.iter().all(Poll::is_ready) {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(None));
+        }
+        if let Poll::Ready(until) = bedtime.poll(cx) {
+            return Poll::Ready(Ok(Some(until)));
         }
         let has_moved = there.has_moved() | back.has_moved();
         if gone.iter().any(Poll::is_ready) {
@@ -32,13 +42,54 @@ where
             if has_moved && let Some(until) = Instant::now().checked_add(linger) {
                 timer.as_mut().reset(until);
             }
-            return timer.as_mut().poll(cx).map(Ok);
+            return timer.as_mut().poll(cx).map(|()| Ok(None));
         }
-        Poll::<io::Result<()>>::Pending
+        Poll::<io::Result<_>>::Pending
     })
     .await;
-    if let Err(error) = ended {
-        tracing::trace!(%error, "a tunnel broke off");
+    match ended {
+        Ok(None) => {}
+        Ok(Some(until)) => part(client, upstream, until).await,
+        Err(error) => tracing::trace!(%error, "a tunnel broke off"),
+    }
+}
+
+/// Tells both sides that nothing more comes, and gives them until then to close theirs. What they
+/// still send is lost; but to close at once would be to reset, and lose what they were sent too.
+async fn part<A, B>(client: &mut Wire<A>, upstream: &mut Wire<B>, until: Instant)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut here, mut there) = (false, false);
+    let parting = poll_fn(|cx| {
+        let gone = [
+            poll_part(cx, client, &mut here),
+            poll_part(cx, upstream, &mut there),
+        ];
+        match gone.iter().all(Poll::is_ready) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    });
+    // Whoever has not closed by then is closed on.
+    timeout_at(until, parting).await.ok();
+}
+
+fn poll_part<S>(cx: &mut Context<'_>, wire: &mut Wire<S>, is_told: &mut bool) -> Poll<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if !*is_told {
+        // It may have gone.
+        ready!(Pin::new(&mut wire.stream).poll_shutdown(cx)).ok();
+        *is_told = true;
+    }
+    loop {
+        wire.input.release();
+        if let Ok(0) | Err(_) = ready!(wire.poll_fill(cx, CARRIED)) {
+            return Poll::Ready(());
+        }
     }
 }
 
@@ -126,7 +177,7 @@ mod tests {
         tokio::spawn(async move {
             let (mut a, mut b) = (Wire::new(BufWriter::new(a)), Wire::new(b));
             a.output.append(b"101");
-            tunnel(&mut a, &mut b, Duration::from_secs(10)).await;
+            tunnel(&mut a, &mut b, Duration::from_secs(10), &Curfew::default()).await;
         });
         let mut got = [0; 6];
         upstream.write_all(b"abc").await.unwrap();
@@ -145,7 +196,7 @@ mod tests {
             let (mut a, mut b) = (Wire::new(a), Wire::new(b));
             a.output.append(b"101");
             b.output.append(b"early ");
-            tunnel(&mut a, &mut b, Duration::from_secs(10)).await;
+            tunnel(&mut a, &mut b, Duration::from_secs(10), &Curfew::default()).await;
         });
         client.write_all(b"all").await.unwrap();
         client.shutdown().await.unwrap();
@@ -166,5 +217,38 @@ mod tests {
         joined.await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(10));
         assert_eq!(client.read(&mut answer).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_its_moment_both_sides_are_told_and_have_time_to_go() {
+        let limit = Duration::from_secs(60);
+        for leaves in [true, false] {
+            let (mut client, a) = tokio::io::duplex(64);
+            let (mut upstream, b) = tokio::io::duplex(64);
+            let begun = Instant::now();
+            let curfew = Curfew::default();
+            curfew.tell(limit);
+            let joined = tokio::spawn(async move {
+                let (mut a, mut b) = (Wire::new(a), Wire::new(b));
+                tunnel(&mut a, &mut b, Duration::from_secs(10), &curfew).await;
+            });
+            let mut got = Vec::new();
+            upstream.read_to_end(&mut got).await.unwrap();
+            client.read_to_end(&mut got).await.unwrap();
+            assert!(got.is_empty() && begun.elapsed() >= limit / 2);
+            client.write_all(&[0; 1000]).await.unwrap();
+            drop(client);
+            tokio::task::yield_now().await;
+            assert!(!joined.is_finished());
+            if leaves {
+                drop(upstream);
+                let told = Instant::now();
+                joined.await.unwrap();
+                assert_eq!(told.elapsed(), Duration::ZERO);
+            } else {
+                tokio::time::timeout(limit, joined).await.unwrap().unwrap();
+                assert!(begun.elapsed() <= limit);
+            }
+        }
     }
 }

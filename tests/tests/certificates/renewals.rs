@@ -28,7 +28,8 @@ async fn renewals_go_on_after_one_that_failed() {
     pebble.up();
     until("a renewal", &world, async || {
         let one = obtained(&world).await;
-        one["state"] == "valid" && one["certificate"]["serial"].to_string() != second
+        let serial = one["certificate"]["serial"].to_string();
+        one["state"] == "valid" && serial != second
     })
     .await;
     // Each failure once, however often it repeats itself.

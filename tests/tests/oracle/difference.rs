@@ -44,6 +44,12 @@ pub(crate) const STRICTER: &[Stricter] = &[
         is_it: |case| std::str::from_utf8(case.target()).is_err(),
     },
     Stricter {
+        // An https target that came unsecured SHOULD be answered 421.
+        rfc: "RFC 9110, 7.4",
+        says: "421 Misdirected Request\nwhat is at an https address must be asked for over a secured connection\n",
+        is_it: |case| case.target().to_ascii_lowercase().starts_with(b"https://"),
+    },
+    Stricter {
         // A later minor version would be answered as 1.1 is: there is none, and will be none.
         rfc: "RFC 9112, 2.3",
         says: MALFORMED,

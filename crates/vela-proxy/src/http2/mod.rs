@@ -148,8 +148,12 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
     timeout(LINGER, lingering).await.ok();
 }
 
+/// A request, and where its response goes.
+type Asked = (http::Request<h2::RecvStream>, SendResponse<Bytes>);
+
+#[expect(clippy::large_enum_variant, reason = "it is used up where it is made")]
 enum Event {
-    Accepted(Option<Result<(http::Request<h2::RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    Accepted(Option<Result<Asked, h2::Error>>),
     Stop,
     Tick,
 }
@@ -229,3 +233,28 @@ const SHORTEST_TICK: Duration = Duration::from_millis(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many requests a client may leave in a short time before it is asked what for.
 const LEFT_AT_FIRST: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_leaves_much_and_most_at_once_is_a_flood() {
+        let streams = Streams::default();
+        let ask = |begun: usize, left: usize| {
+            streams.begun.fetch_add(begun, Ordering::Relaxed);
+            streams.left.fetch_add(left, Ordering::Relaxed);
+            streams.are_a_flood()
+        };
+        assert!(!ask(LEFT_AT_FIRST, LEFT_AT_FIRST));
+        assert!(ask(1, 1));
+        assert!(!ask(LEFT_AT_FIRST + 1, 0), "most were not left");
+        // A page that leaves all it asks for, and takes its time.
+        for _ in 0..100 {
+            streams.forget_half();
+            streams.forget_half();
+            assert!(!ask(LEFT_AT_FIRST / 2, LEFT_AT_FIRST / 2));
+        }
+        assert!(ask(LEFT_AT_FIRST, LEFT_AT_FIRST));
+    }
+}

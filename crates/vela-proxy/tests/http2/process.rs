@@ -50,13 +50,13 @@ impl Process {
         }
     }
 
-    /// The memory that it has now, in KiB.
+    /// The most memory that it has had so far, in KiB.
     pub(crate) fn memory(&self) -> usize {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let words = line.unwrap().split_whitespace();
-        words.skip(1).next().unwrap().parse().unwrap()
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let mut words = line.unwrap().split_whitespace();
+        words.nth(1).unwrap().parse().unwrap()
     }
 }
 

@@ -8,9 +8,12 @@ use vela_proxy::{ProxyConfig, Timeouts};
 use crate::LONG;
 use crate::backend::Backend;
 use crate::client::{answer, get, next, request};
-use crate::frames::{DATA, GOAWAY, HEADERS, NO_ERROR, PING, fields, frame, whole};
+use crate::frames::{
+    DATA, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, NO_ERROR, PING, fields, frame, whole,
+    window_update,
+};
 use crate::raw::Raw;
-use crate::world::World;
+use crate::world::{World, saying};
 
 async fn world_with(timeouts: Timeouts) -> (World, Backend) {
     let world = World::with(ProxyConfig {
@@ -93,6 +96,39 @@ async fn a_client_that_does_not_answer_holds_up_no_shutdown() {
     assert!(begun.elapsed() < LONG / 2);
     drop(raw);
 }
+
+/// What a client has not taken may be all with the connection, and no request in flight.
+#[tokio::test]
+async fn a_shutdown_waits_for_a_client_that_reads_late() {
+    let world = World::start();
+    let body = "x".repeat(60_000);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{body}");
+    world.route(saying(answer).await).await;
+    let narrow = world.door.enter_narrowly().await;
+    let mut raw = Raw::begin(narrow, &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+    raw.send(&window_update(0, 1 << 30)).await;
+    for number in 0..STREAMS {
+        raw.send(&whole(2 * number + 1, &fields("GET", "/", &[])))
+            .await;
+    }
+    world
+        .until("all answered", |stats| {
+            (stats.requests, stats.in_flight) == (u64::from(STREAMS), 0)
+        })
+        .await;
+    let shutdown = tokio::spawn(world.serving.shutdown(LONG));
+    // Longer than a client has that waits for nothing.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let mut whole = 0;
+    while let Some(frame) = raw.next().await {
+        whole += u32::from(frame.kind == DATA && frame.flags & END_STREAM != 0);
+    }
+    assert_eq!(whole, STREAMS);
+    assert!(shutdown.await.unwrap().is_complete());
+}
+
+/// More than the kernel holds, together.
+const STREAMS: u32 = 127;
 
 #[tokio::test]
 async fn a_shutdown_waits_no_longer_than_it_may() {

@@ -127,7 +127,9 @@ async fn parked_streams_are_only_late() {
         }
         waiting.push(response);
     }
-    let (left, mut leaving) = client.send(get("/"), true).await;
+    // It has sent more than is read of a request that waits.
+    let (left, mut leaving) = client.send(request("POST", "/echo"), false).await;
+    leaving.send_data(vec![b'x'; 60_000].into(), false).unwrap();
     world
         .until("all are parked", |stats| stats.parked_now == 101)
         .await;

@@ -170,7 +170,7 @@ async fn a_tunnel_is_no_request() {
     let replaced = world.route(new.addr).await.unwrap();
     let limits = DrainLimits {
         requests: LONG,
-        streams: Duration::from_millis(50),
+        streams: None,
     };
     assert_eq!(world.proxy.drain(replaced, limits).await.left, 1);
     sending.send_data(Bytes::from("still"), false).unwrap();
@@ -181,6 +181,37 @@ async fn a_tunnel_is_no_request() {
     sending.send_data(Bytes::new(), true).unwrap();
     assert_eq!(next(&mut body).await, None);
     assert!(shutdown.await.unwrap().is_complete());
+}
+
+/// The connection stays, for what else the client has on it.
+#[tokio::test]
+async fn streams_end_within_their_time() {
+    let world = World::start();
+    let events = upstream(|_, mut socket| async move {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+        socket.get_mut().write_all(head).await?;
+        socket.read_u8().await.map(|_| ())
+    });
+    let (old, events) = (Backend::start("old").await, events.await);
+    let mut client = client(&world).await;
+    let limit = Duration::from_millis(100);
+
+    world.route(old.addr).await;
+    let (_, mut body, _sending) = open(&mut client).await;
+    read(&mut body, "hello ").await;
+    let replaced = world.route(events).await.unwrap();
+    let (drained, end) = tokio::join!(world.proxy.drain(replaced, limit.into()), next(&mut body));
+    assert_eq!((drained.left, end), (0, None));
+
+    let (response, _) = client.send(get("/events"), true).await;
+    let mut body = response.await.unwrap().into_body();
+    read(&mut body, "data: 1\n\n").await;
+    let replaced = world.route(old.addr).await.unwrap();
+    assert_eq!(world.proxy.drain(replaced, limit.into()).await.left, 0);
+    let cut = body.data().await.expect("no clean end").unwrap_err();
+    assert!(cut.is_reset(), "{cut}");
+    let last = answer(client.send(get("/"), true).await.0).await;
+    assert_eq!(last.unwrap().body, "old");
 }
 
 /// RFC 8441, 4: to the client a 2xx would say that there is a tunnel.
@@ -292,7 +323,7 @@ async fn events_come_as_they_happen() {
     let replaced = world.route(new.addr).await.unwrap();
     let limits = DrainLimits {
         requests: LONG,
-        streams: Duration::from_millis(50),
+        streams: None,
     };
     assert_eq!(world.proxy.drain(replaced, limits).await.left, 1);
     leaving.send_reset(h2::Reason::CANCEL);

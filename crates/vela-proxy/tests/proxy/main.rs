@@ -4,6 +4,7 @@
     reason = "what fails here fails the test, and says where"
 )]
 
+mod balance;
 mod conformance;
 mod descriptors;
 mod http;

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::world::{Backend, Client, LONG, World, spec};
+use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vela_proxy::{DrainLimits, Park, ParkLimits, Router};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const SOCKET: &str =
+    "GET /socket HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_over_250_swaps_under_load() {
@@ -141,26 +145,117 @@ async fn a_drain_ends_at_its_deadline_and_cuts_nothing() {
 async fn a_drain_waits_for_each_kind_as_long_as_it_may() {
     let world = World::start();
     let old = Backend::start("old").await;
-    let (slow, socket) = (
-        "GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n",
-        "GET /socket HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-    );
+    let slow = "GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n";
     let moment = Duration::from_millis(50);
-    for (request, requests, streams) in [(slow, moment, LONG), (socket, LONG, moment)] {
+    for (request, requests, streams, left) in [(slow, moment, LONG, 1), (SOCKET, LONG, moment, 0)] {
         drop(world.route(&[old.addr]).await);
         let mut client = world.client().await;
         let before = old.heads().len();
         client.send(request).await;
         old.until_requests(before + 1).await;
-        if request == socket {
+        if request == SOCKET {
             client.answer().await;
         }
         let replaced = world.route(&[]).await.unwrap();
-        let limits = DrainLimits { requests, streams };
+        let limits = DrainLimits {
+            requests,
+            streams: Some(streams),
+        };
         let drained = world.proxy.drain(replaced, limits).await;
-        assert_eq!(drained.left, 1);
+        assert_eq!(drained.left, left);
         assert!(drained.waited < LONG, "{drained:?}");
     }
+}
+
+#[tokio::test]
+async fn streams_end_in_the_last_half_of_their_time_and_none_is_left() {
+    let world = World::start();
+    let (old, new) = (Backend::start("old").await, Backend::start("new").await);
+    drop(world.route(&[old.addr]).await);
+    let mut streams = Vec::new();
+    for nth in 0..20 {
+        let mut client = world.client().await;
+        if nth % 2 == 0 {
+            client.send(SOCKET).await;
+            assert_eq!(client.answer().await.status, 101);
+            assert_eq!(client.read_exactly(6).await, "hello ");
+        } else {
+            client
+                .send("GET /events HTTP/1.1\r\nHost: a.test\r\n\r\n")
+                .await;
+            client.read_head().await.unwrap();
+            assert_eq!(client.read_exactly(14).await, "9\r\ndata: 1\n\n\r\n");
+        }
+        streams.push(client);
+    }
+    let time = Duration::from_millis(600);
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    let begun = Instant::now();
+    let ends = streams
+        .into_iter()
+        .enumerate()
+        .map(|(nth, client)| async move {
+            let (mut reading, mut writing) = client.socket.into_inner().into_split();
+            // Some say something all the time, also at their end.
+            let talking = tokio::spawn(async move {
+                while nth < 4 && nth % 2 == 0 && writing.write_all(&[b'x'; 1024]).await.is_ok() {}
+                writing
+            });
+            let mut rest = Vec::new();
+            // An end, and no reset: of the events the last chunk is missing.
+            let read = reading.read_to_end(&mut rest);
+            tokio::time::timeout(LONG, read).await.unwrap().unwrap();
+            assert!(rest.iter().all(|&byte| byte == b'x'), "{rest:?}");
+            let ended = begun.elapsed();
+            talking.abort();
+            ended
+        });
+    let (drained, ends) = tokio::join!(world.proxy.drain(replaced, time.into()), join_all(ends));
+    assert_eq!(drained.left, 0);
+    assert!(ends.iter().all(|&end| end >= time / 2), "{ends:?}");
+    old.until_connections(0).await;
+    assert_eq!(world.get("/").await.body, "new");
+}
+
+/// A keeper replaces the set of instances when one of them dies: the streams of the others go on, and so do
+/// their requests, until a drain that ends these instances.
+#[tokio::test]
+async fn what_was_left_alone_is_drained_with_what_came_after_it() {
+    let world = World::start();
+    let (dead, old, new) = (
+        Backend::start("dead").await,
+        Backend::start("old").await,
+        Backend::start("new").await,
+    );
+    drop(world.route(&[old.addr]).await);
+    let mut socket = world.client().await;
+    socket.send(SOCKET).await;
+    socket.answer().await;
+    socket.read_exactly(6).await;
+    let mut slow = world.client().await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    old.until_requests(2).await;
+    for upstreams in [&[old.addr, dead.addr][..], &[old.addr]] {
+        let replaced = world.route(upstreams).await.unwrap();
+        let drained = world.proxy.drain(replaced, DrainLimits::NONE).await;
+        assert_eq!(drained.left, 2);
+    }
+    socket.send("still there").await;
+    assert_eq!(socket.read_exactly(11).await, "still there");
+
+    let replaced = world.route(&[new.addr]).await.unwrap();
+    let proxy = world.proxy.clone();
+    let limits = DrainLimits {
+        requests: LONG,
+        streams: Some(Duration::ZERO),
+    };
+    let drain = tokio::spawn(async move { proxy.drain(replaced, limits).await });
+    assert_eq!(socket.rest().await, "");
+    assert!(!drain.is_finished());
+    old.open_gate(1);
+    assert_eq!(slow.answer().await.body, "old");
+    assert!(drain.await.unwrap().is_complete());
 }
 
 #[tokio::test]
@@ -169,9 +264,7 @@ async fn a_websocket_lives_through_a_switch_and_holds_the_drain() {
     let (old, new) = (Backend::start("old").await, Backend::start("new").await);
     drop(world.route(&[old.addr]).await);
     let mut socket = world.client().await;
-    socket
-        .send("GET /socket HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        .await;
+    socket.send(SOCKET).await;
     assert_eq!(socket.answer().await.status, 101);
     assert_eq!(socket.read_exactly(6).await, "hello ");
     let replaced = world.route(&[new.addr]).await.unwrap();

@@ -209,11 +209,11 @@ async fn a_shutdown_ends_connections_properly_and_waits_for_no_silent_one() {
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
     drop(silent);
     assert!(
-        world.store.status().iter().all(|one| one
-            .details
-            .as_ref()
-            .unwrap()
-            .days_left(SystemTime::now())
-            > 0)
+        world
+            .store
+            .status()
+            .iter()
+            .filter_map(|one| one.details.as_ref())
+            .all(|one| one.days_left(SystemTime::now()) > 0)
     );
 }

@@ -25,7 +25,10 @@ struct Shared {
 
 impl Backend {
     pub(crate) async fn start(tag: &str) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Backend::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), tag)
+    }
+
+    pub(crate) fn on(listener: TcpListener, tag: &str) -> Backend {
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             tag: tag.to_owned(),
@@ -161,6 +164,17 @@ async fn connection(mut socket: BufReader<TcpStream>, shared: &Shared) -> std::i
                     .await?;
                 shared.gate.acquire().await.unwrap().forget();
                 socket.write_all(b"4\r\nlast\r\n0\r\n\r\n").await?;
+            }
+            "/events" => {
+                socket
+                    .write_all(
+                        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                          transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+                    )
+                    .await?;
+                // Until the proxy goes.
+                socket.read_u8().await?;
+                return Ok(());
             }
             "/echo" => {
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use backend::Backend;
 pub(crate) use client::{Answer, Client};
-use vela_proxy::{Proxy, ProxyConfig, Replaced, RouteSpec, Router, Serving, Upstream};
+use vela_proxy::{Address, Proxy, ProxyConfig, Replaced, RouteSpec, Router, Serving, Upstream};
 
 /// Longer than anything takes, so that a hanging test fails instead.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -46,6 +46,18 @@ impl World {
             .apply(spec("app", "a.test", upstreams))
             .await
             .unwrap()
+    }
+
+    /// The upstreams that are not asked.
+    pub(crate) fn ejected(&self) -> Vec<SocketAddr> {
+        let mut ejected = Vec::new();
+        for upstream in self.proxy.upstreams() {
+            match upstream.address {
+                Address::Tcp(addr) if upstream.is_ejected => ejected.push(addr),
+                _ => {}
+            }
+        }
+        ejected
     }
 
     pub(crate) async fn client(&self) -> Client {
