@@ -15,6 +15,7 @@ use vela_protocol::{
 
 use crate::accept::{list_releases, parse_name, replay, rollback_target, tell};
 use crate::actor::{Command, Common};
+use crate::certificate_history;
 use crate::desired::Removing;
 use crate::durable;
 use crate::error::{EngineError, StateError};
@@ -271,18 +272,18 @@ impl Engine {
         )?)
     }
 
-    /// Every operation, newest first.
+    /// Every operation, and what became of the app's certificates, newest first.
     ///
     /// # Errors
     /// When the app is unknown, or its state can't be read.
     pub async fn history(&self, app: &str) -> Result<Vec<HistoryEntry>, EngineError> {
         let (name, _) = self.existing(app)?;
-        let records = history::read_all(&self.inner.stack.dirs.app(&name).history())?;
-        Ok(records
-            .iter()
-            .rev()
-            .filter_map(history::Record::entry)
-            .collect())
+        let dirs = self.inner.stack.dirs.app(&name);
+        let records = history::read_all(&dirs.history())?;
+        let mut entries: Vec<_> = records.iter().filter_map(history::Record::entry).collect();
+        entries.extend(certificate_history::read(&dirs)?);
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.started));
+        Ok(entries)
     }
 
     /// The events of an operation from the one numbered `from`, those to come included. Works for ended ones too.

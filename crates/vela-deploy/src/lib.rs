@@ -52,6 +52,7 @@ mod beam;
 mod build;
 mod build_logs;
 mod build_run;
+mod certificate_history;
 mod certificates;
 mod certify;
 mod clock;

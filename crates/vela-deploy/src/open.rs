@@ -56,6 +56,7 @@ impl Engine {
         };
         // Before the apps, and never waited for here: each app waits for its own when it has to be started.
         engine.resume_services();
+        engine.note_certificates();
         engine.restore(alive).await?;
         Ok(engine)
     }

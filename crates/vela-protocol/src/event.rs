@@ -221,6 +221,9 @@ pub enum Operation {
     Restart,
     /// No instances, until the app is started again. Holds the app, but has no history.
     Stop,
+    /// A certificate that was obtained or renewed, or could not be: the daemon's own doing. Holds nothing, and has no
+    /// events.
+    Certificate,
     /// Maintenance begun or ended. Holds the app, but has no history.
     Maintenance,
     /// No app. Holds the app, but has no history.
@@ -235,6 +238,7 @@ impl Operation {
             Operation::Rollback => "rollback",
             Operation::Restart => "restart",
             Operation::Stop => "stop",
+            Operation::Certificate => "certificate",
             Operation::Maintenance => "maintenance",
             Operation::Remove => "remove",
         }

@@ -46,13 +46,14 @@ impl Decision {
         record: &mut Record,
         worker: usize,
     ) -> Decision {
+        // Whatever is routed: the host's only app may have a path that this is not below.
+        if let Some(text) = entrance.challenge(asked.target) {
+            return Decision::Challenge(text);
+        }
         let Some(route) = routes.find(asked.host, asked.target) else {
             return Decision::Unknown;
         };
         record.routed(&route, worker);
-        if let Some(text) = entrance.challenge(asked.target) {
-            return Decision::Challenge(text);
-        }
         let options = &route.options;
         let canonical = options.canonical.as_ref().map(|host| host.as_str());
         let host = canonical.unwrap_or(asked.host);

@@ -159,3 +159,23 @@ async fn two_apps_at_once_get_one_each() {
     );
     world.vela(&["certs", "renew", "blog"]).await.expect(1);
 }
+
+#[tokio::test]
+async fn apps_that_share_a_host_share_its_certificate() {
+    let pebble = Pebble::start();
+    let world = World::with(obtaining(&pebble, "")).await;
+    let api = release("api", HOST, &[]);
+    let manifest = std::fs::read_to_string(api.manifest()).unwrap();
+    api.set_manifest(&format!("{manifest}[proxy]\npath = \"/api\"\n"));
+    // Nothing is routed where the authority looks.
+    let done = world.deploy(&api).await.expect(0);
+    assert!(done.stderr.contains("(valid until "), "{done:?}");
+    let shop = release("shop", HOST, &["www.shop.localhost"]);
+    let done = world.deploy(&shop).await.expect(0);
+    assert!(done.stderr.contains("(valid until "), "{done:?}");
+    let all = crate::certificates(&world, "acme").await;
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0]["apps"], serde_json::json!(["api", "shop"]));
+    assert_eq!(names(&all[0]), [HOST, "www.shop.localhost"]);
+    assert_eq!(orders(&pebble), 2);
+}

@@ -32,5 +32,25 @@ async fn renewals_go_on_after_one_that_failed() {
         one["state"] == "valid" && serial != second
     })
     .await;
+    // Each failure once, however often it repeats itself.
+    let history = world.vela(&["history", "shop", "--json"]).await.expect(0);
+    let outcomes: Vec<String> = history
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["operation"] == "certificate")
+        .map(|one| one["outcome"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        outcomes[..3],
+        ["succeeded", "failed", "succeeded"],
+        "{history:?}"
+    );
+    let table = world.vela(&["history", "shop"]).await.expect(0).stdout;
+    assert!(
+        table.contains("cannot talk to the certificate authority"),
+        "{table}"
+    );
     assert!(https(&world, &pebble, HOST).await.contains(" 200"));
 }

@@ -1,10 +1,12 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::AbortHandle;
 
 use super::courier::Courier;
@@ -21,11 +23,20 @@ use crate::{HostPattern, RouteId};
 /// where it is, and the next one on the same directory goes on from there.
 pub struct Acme {
     shared: Arc<Shared>,
-    kept: Mutex<HashMap<RouteId, Kept>>,
+    state: Arc<Mutex<State>>,
     runtime: Handle,
 }
 
-/// A route whose certificate is being kept.
+#[derive(Default)]
+struct State {
+    /// What each route wants, without what no certificate can be for.
+    wanted: BTreeMap<RouteId, Vec<DnsName>>,
+    /// By the first name of what they are for. Routes that share their first name, as apps do that
+    /// have a path each, share a certificate.
+    kept: HashMap<DnsName, Kept>,
+}
+
+/// A certificate that is being kept.
 struct Kept {
     names: Vec<DnsName>,
     status: watch::Receiver<Told>,
@@ -83,10 +94,11 @@ impl Acme {
                 courier,
                 permits: Semaphore::new(AT_ONCE),
                 observer,
+                ended: broadcast::channel(UNREAD).0,
                 account: tokio::sync::Mutex::default(),
                 issued: Mutex::new(issued),
             }),
-            kept: Mutex::default(),
+            state: Arc::default(),
             runtime: Handle::current(),
         })
     }
@@ -104,17 +116,44 @@ impl Acme {
                 names.push(name.clone());
             }
         }
-        let mut kept = self.kept();
-        if kept.get(id).is_some_and(|kept| kept.names == names) {
+        let mut state = self.state();
+        let new = names.first().cloned();
+        let old = state.wanted.insert(id.clone(), names);
+        let old = old.and_then(|names| names.into_iter().next());
+        if let Some(old) = old.filter(|old| Some(old) != new.as_ref()) {
+            self.keep(&mut state, &old);
+        }
+        if let Some(new) = new {
+            self.keep(&mut state, &new);
+        }
+    }
+
+    /// Keeps one certificate for all that routes want beside this first name.
+    fn keep(&self, state: &mut State, first: &DnsName) {
+        let mut names: Vec<DnsName> = Vec::new();
+        let routes = state.wanted.values();
+        for name in routes
+            .filter(|names| names.first() == Some(first))
+            .flatten()
+        {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        if names.is_empty() {
+            state.kept.remove(first);
+            return;
+        }
+        if state
+            .kept
+            .get(first)
+            .is_some_and(|kept| kept.names == names)
+        {
             return;
         }
         let (status, seen) = watch::channel(Told {
-            certified: Certified {
-                id: id.clone(),
-                names: names.clone(),
-                not_after: None,
-                state: CertifierState::Obtaining,
-            },
+            not_after: None,
+            state: CertifierState::Obtaining,
             answered: 0,
         });
         let call = Arc::new(Call::default());
@@ -131,11 +170,36 @@ impl Acme {
             call,
             task: self.runtime.spawn(keeper.keep()).abort_handle(),
         };
-        kept.insert(id.clone(), new);
+        state.kept.insert(first.clone(), new);
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<RouteId, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until a route's certificate is as it is waited for: `begin` gives that. Begins again
+    /// where another route that shares the certificate wants something else meanwhile.
+    async fn until<F: Fn(&Told) -> bool>(
+        &self,
+        id: &RouteId,
+        begin: impl Fn(&Kept) -> F,
+    ) -> Option<Certified> {
+        loop {
+            let (mut status, holds) = {
+                let state = self.state();
+                let names = state.wanted.get(id)?;
+                let kept = names.first().and_then(|first| state.kept.get(first));
+                match kept {
+                    Some(kept) => (kept.status.clone(), begin(kept)),
+                    None => return Some(certified(id, names, None)),
+                }
+            };
+            if status.wait_for(holds).await.is_ok() {
+                let state = self.state();
+                let names = state.wanted.get(id)?;
+                return Some(certified(id, names, Some(&status.borrow())));
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,35 +211,79 @@ impl Certifier for Acme {
     }
 
     fn forget(&self, id: &RouteId) {
-        self.kept().remove(id);
+        let mut state = self.state();
+        let old = state.wanted.remove(id);
+        if let Some(first) = old.as_ref().and_then(|names| names.first()) {
+            self.keep(&mut state, first);
+        }
     }
 
     async fn settled(&self, id: &RouteId) -> Option<Certified> {
-        let mut status = self.kept().get(id)?.status.clone();
-        let settled = |told: &Told| told.certified.state != CertifierState::Obtaining;
-        // Ends with an error when the route is forgotten, or wants something else.
-        let settled = status.wait_for(settled).await.ok()?;
-        Some(settled.certified.clone())
+        let is_settled = |_: &Kept| |told: &Told| told.state != CertifierState::Obtaining;
+        self.until(id, is_settled).await
     }
 
     async fn renew(&self, id: &RouteId) -> Option<Certified> {
-        let (mut status, asked) = {
-            let kept = self.kept();
-            let kept = kept.get(id)?;
-            (kept.status.clone(), kept.call.renew())
+        let is_answered = |kept: &Kept| {
+            let asked = kept.call.renew();
+            move |told: &Told| told.answered >= asked
         };
-        let ended = status.wait_for(|told| told.answered >= asked).await.ok()?;
-        Some(ended.certified.clone())
+        self.until(id, is_answered).await
     }
 
     fn status(&self) -> Vec<Certified> {
-        let kept = self.kept();
-        let mut all: Vec<_> = kept
-            .values()
-            .map(|kept| kept.status.borrow().certified.clone())
-            .collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
+        let state = self.state();
+        let routes = state.wanted.iter();
+        routes
+            .map(|(id, names)| state.certified(id, names))
+            .collect()
+    }
+
+    fn watch(&self) -> BoxStream<'static, Certified> {
+        let ended = self.shared.ended.subscribe();
+        // What is kept must not live on for those who watch it.
+        let state = Arc::downgrade(&self.state);
+        stream::unfold((ended, state), |(mut ended, state)| async move {
+            let first = loop {
+                match ended.recv().await {
+                    Ok(first) => break first,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            };
+            let all = state.upgrade()?;
+            let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            let routes = all.wanted.iter();
+            let certified: Vec<Certified> = routes
+                .filter(|(_, names)| names.first() == Some(&first))
+                .map(|(id, names)| all.certified(id, names))
+                .collect();
+            drop(all);
+            Some((stream::iter(certified), (ended, state)))
+        })
+        .flatten()
+        .boxed()
+    }
+}
+
+impl State {
+    fn certified(&self, id: &RouteId, names: &[DnsName]) -> Certified {
+        let kept = names.first().and_then(|first| self.kept.get(first));
+        let told = kept.map(|kept| kept.status.borrow());
+        certified(id, names, told.as_deref())
+    }
+}
+
+/// Attempts that one who watches may be behind.
+const UNREAD: usize = 256;
+
+/// Without names nothing is needed.
+fn certified(id: &RouteId, names: &[DnsName], told: Option<&Told>) -> Certified {
+    Certified {
+        id: id.clone(),
+        names: names.to_vec(),
+        not_after: told.and_then(|told| told.not_after),
+        state: told.map_or(CertifierState::NotNeeded, |told| told.state.clone()),
     }
 }
 

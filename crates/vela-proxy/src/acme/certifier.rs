@@ -2,6 +2,7 @@ use std::fmt::Debug;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 
 use crate::tls::DnsName;
 use crate::{HostPattern, RouteId};
@@ -30,6 +31,10 @@ pub trait Certifier: Debug + Send + Sync {
 
     /// How all routes stand. Never waits.
     fn status(&self) -> Vec<Certified>;
+
+    /// How a route stands, each time an attempt for it has ended from now on. Who reads too slowly misses some. Ends
+    /// with the certifier.
+    fn watch(&self) -> BoxStream<'static, Certified>;
 }
 
 /// How a route stands.

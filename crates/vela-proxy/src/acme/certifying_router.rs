@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// A router that tells a [`Certifier`] which hosts it routes, so that whoever uses it need not.
+/// Each change of a route counts: who may take one back tells the certifier itself, once it stays.
 #[derive(Clone, Debug)]
 pub struct CertifyingRouter<R> {
     router: R,

@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use super::attempt::Attempt;
 use super::disk::Failures;
 use super::shared::Shared;
-use super::{AcmeError, AcmeEvent, Certified, CertifierState, schedule};
+use super::{AcmeError, AcmeEvent, CertifierState, schedule};
 use crate::tls::{Certificate, DnsName, with_causes};
 
-/// Keeps one route's certificate valid: from the first order on, for as long as it is polled.
+/// Keeps one certificate valid: from the first order on, for as long as it is polled.
 pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
     pub(super) names: Vec<DnsName>,
@@ -25,7 +25,9 @@ pub(super) struct Keeper {
 /// What a keeper tells.
 #[derive(Debug)]
 pub(super) struct Told {
-    pub(super) certified: Certified,
+    /// Until when the certificate that there is is valid.
+    pub(super) not_after: Option<SystemTime>,
+    pub(super) state: CertifierState,
     /// The number of the last call that was answered by an attempt.
     pub(super) answered: u64,
 }
@@ -56,6 +58,9 @@ pub(super) struct Advice {
 
 /// Clocks are set and machines sleep: how long to trust a timer.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// How often an attempt is repeated because of nonces.
+const NONCES: usize = 3;
 
 impl Keeper {
     pub(super) async fn keep(mut self) {
@@ -95,7 +100,7 @@ impl Keeper {
             .unwrap_or_default();
         let due = match &current {
             Some(certificate) => {
-                if self.status.borrow().certified.state == CertifierState::Obtaining {
+                if self.status.borrow().state == CertifierState::Obtaining {
                     let renewal_at = by_life(certificate);
                     self.say(current.as_ref(), CertifierState::Valid { renewal_at });
                 }
@@ -130,12 +135,15 @@ impl Keeper {
                 self.installed(&names, &certificate);
                 let renewal_at = by_life(&certificate);
                 self.say(Some(&certificate), CertifierState::Valid { renewal_at });
+                self.ended();
                 // To hear what the authority advises.
                 SystemTime::now()
             }
             Err(error) => {
                 let rest = self.rest(&names, &error, failures.count).await;
-                self.failed(&names, current.or(rest), &mut failures, &error)
+                let retry_at = self.failed(&names, current.or(rest), &mut failures, &error);
+                self.ended();
+                retry_at
             }
         }
     }
@@ -159,6 +167,14 @@ impl Keeper {
             replaces,
             courier: self.shared.courier.fresh(),
         };
+        // The library repeats a request whose nonce is refused twice. Where that is not enough, the
+        // same order goes on at once.
+        for _ in 0..NONCES {
+            match attempt.run().await {
+                Err(error) if error.problem() == Some("badNonce") => {}
+                ended => return ended,
+            }
+        }
         attempt.run().await
     }
 
@@ -313,10 +329,15 @@ impl Keeper {
         }
     }
 
+    fn ended(&self) {
+        // Fails when nobody watches.
+        drop(self.shared.ended.send(self.names[0].clone()));
+    }
+
     fn say(&self, certificate: Option<&Certificate>, state: CertifierState) {
         self.status.send_modify(|told| {
-            told.certified.not_after = certificate.map(|one| one.details().not_after);
-            told.certified.state = state;
+            told.not_after = certificate.map(|one| one.details().not_after);
+            told.state = state;
         });
     }
 }

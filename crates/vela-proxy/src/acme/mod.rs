@@ -48,7 +48,8 @@
 //!
 //! # What holds
 //!
-//! - All hosts of a route are in one certificate, and nothing else is ever asked for. Hosts that
+//! - All hosts of a route are in one certificate, and nothing else is ever asked for; routes whose
+//!   first host is the same share it. Hosts that
 //!   have a static certificate are left out. One that cannot be verified is left out too, until it
 //!   can be: the others do not wait for it.
 //! - The last good certificate serves for as long as it is valid, whatever fails.

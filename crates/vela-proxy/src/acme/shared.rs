@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use instant_acme::{Account, ExternalAccountKey, NewAccount};
 use secrecy::ExposeSecret;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, broadcast};
 
 use super::courier::Courier;
 use super::disk::Disk;
@@ -23,6 +23,8 @@ pub(super) struct Shared {
     /// Few at a time: authorities count requests too.
     pub(super) permits: Semaphore,
     pub(super) observer: Option<Box<Observer>>,
+    /// Gets the first name of what an attempt was for, when it has ended and its end is told.
+    pub(super) ended: broadcast::Sender<DnsName>,
     /// Held while an account is made, so that there is one.
     pub(super) account: Mutex<()>,
     /// What the present authority has issued, by the name it is kept under.

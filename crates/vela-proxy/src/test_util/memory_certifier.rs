@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
 
 use crate::acme::{Certified, Certifier, CertifierState};
 use crate::tls::DnsName;
@@ -42,6 +43,11 @@ impl Certifier for MemoryCertifier {
 
     async fn renew(&self, id: &RouteId) -> Option<Certified> {
         self.settled(id).await
+    }
+
+    /// Nothing is ever attempted.
+    fn watch(&self) -> BoxStream<'static, Certified> {
+        stream::pending().boxed()
     }
 
     fn status(&self) -> Vec<Certified> {

@@ -170,6 +170,35 @@ async fn two_routes_at_once_share_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn routes_of_one_host_share_its_certificate() {
+    let world = World::start();
+    let running = world.run();
+    let want = |id: &str, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+        running.acme.want_names(&id.into(), &names);
+    };
+    want("shop", &["shop.test", "www.shop.test"]);
+    let first = running.obtained("shop").await;
+    want("api", &["shop.test"]);
+    running.obtained("api").await;
+    assert_eq!(running.happened("OrderPlaced"), 1, "there is one already");
+    want("api", &["shop.test", "api.test"]);
+    let shared = running.obtained("api").await;
+    assert_eq!(shared.names.len(), 2, "its own");
+    let all = ["api.test", "shop.test", "www.shop.test"];
+    assert_eq!(running.names("shop.test"), all);
+    let other = running.settled("shop").await;
+    assert_eq!(other.names, first.names);
+    assert_eq!(other.not_after, shared.not_after);
+    // What one of them gives up is given up when it is renewed.
+    running.acme.forget(&"api".into());
+    running.obtained("shop").await;
+    assert_eq!(running.happened("OrderPlaced"), 2);
+    running.acme.renew(&"shop".into()).await.unwrap();
+    assert_eq!(running.names("shop.test"), ["shop.test", "www.shop.test"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_orders_nothing() {
     let world = World::start();
     let running = world.run();

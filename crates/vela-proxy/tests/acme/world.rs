@@ -142,7 +142,7 @@ impl Running {
     pub(crate) async fn obtained(&self, id: &str) -> Certified {
         let certified = self.settled(id).await;
         let is_valid = matches!(certified.state, CertifierState::Valid { .. });
-        assert!(is_valid, "{certified:?}");
+        assert!(is_valid, "{certified:?} {:?}", self.events.lock().unwrap());
         certified
     }
 
