@@ -35,15 +35,32 @@ impl Metrics {
     }
 
     pub(crate) fn of(snapshot: Snapshot) -> Metrics {
-        let mut registry = Registry::with_prefix("vela_proxy");
-        registry.register_collector(Box::new(snapshot));
-        let mut text = String::new();
-        if let Err(error) = text::encode(&mut text, &registry) {
-            // Memory takes all that is written to it.
-            tracing::error!(%error, "the metrics are incomplete");
-        }
+        let text = encoded(snapshot);
         Metrics { text }
     }
+
+    /// These, and behind them those of another part.
+    pub(crate) fn with(mut self, other: impl Collector) -> Metrics {
+        // What ends a text ends it once.
+        let end = self
+            .text
+            .strip_suffix("# EOF\n")
+            .map_or(self.text.len(), str::len);
+        self.text.truncate(end);
+        self.text.push_str(&encoded(other));
+        self
+    }
+}
+
+fn encoded(collector: impl Collector) -> String {
+    let mut registry = Registry::with_prefix("vela_proxy");
+    registry.register_collector(Box::new(collector));
+    let mut text = String::new();
+    if let Err(error) = text::encode(&mut text, &registry) {
+        // Memory takes all that is written to it.
+        tracing::error!(%error, "the metrics are incomplete");
+    }
+    text
 }
 
 /// All counters of one moment.
@@ -69,7 +86,7 @@ pub(crate) struct LogTotals {
 type Labels<'a> = [(&'static str, &'a str)];
 
 /// One metric of the exposition.
-struct Family<'a>(MetricEncoder<'a>);
+pub(crate) struct Family<'a>(MetricEncoder<'a>);
 
 impl Collector for Snapshot {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
@@ -241,7 +258,7 @@ impl Snapshot {
 }
 
 impl Family<'_> {
-    fn total(&mut self, labels: &Labels<'_>, value: u64) -> fmt::Result {
+    pub(crate) fn total(&mut self, labels: &Labels<'_>, value: u64) -> fmt::Result {
         match labels {
             [] => self.0.encode_counter::<NoLabelSet, _, f64>(&value, None),
             labels => self
@@ -251,7 +268,7 @@ impl Family<'_> {
         }
     }
 
-    fn value(&mut self, labels: &Labels<'_>, value: u64) -> fmt::Result {
+    pub(crate) fn value(&mut self, labels: &Labels<'_>, value: u64) -> fmt::Result {
         match labels {
             [] => self.0.encode_gauge(&value),
             labels => self.0.encode_family(&labels)?.encode_gauge(&value),
@@ -260,7 +277,7 @@ impl Family<'_> {
 }
 
 /// A total; its samples have the name with `_total` behind it.
-fn counter<'a>(
+pub(crate) fn counter<'a>(
     to: &'a mut DescriptorEncoder<'_>,
     name: &'a str,
     help: &str,
@@ -270,7 +287,7 @@ fn counter<'a>(
 }
 
 /// A number of now.
-fn gauge<'a>(
+pub(crate) fn gauge<'a>(
     to: &'a mut DescriptorEncoder<'_>,
     name: &'a str,
     help: &str,

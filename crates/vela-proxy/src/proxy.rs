@@ -15,6 +15,7 @@ use crate::route_table::RouteTable;
 use crate::stats::Counters;
 use crate::stop::Stop;
 use crate::tally::Totals;
+use crate::tls::{Tls, TlsSnapshot};
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
@@ -35,6 +36,8 @@ struct Inner {
     routes: Arc<RouteTable>,
     turnstile: Arc<Turnstile>,
     workers: Mutex<Vec<WorkerParts>>,
+    /// What its listeners shake hands by.
+    tls: Mutex<Vec<Tls>>,
 }
 
 /// What the proxy reaches of a worker from outside its thread.
@@ -52,6 +55,7 @@ impl Proxy {
                 routes: Arc::new(RouteTable::new(config.workers.get())),
                 config: Arc::new(config),
                 workers: Mutex::default(),
+                tls: Mutex::default(),
             }),
         }
     }
@@ -68,7 +72,7 @@ impl Proxy {
         &self,
         listeners: impl IntoIterator<Item = L>,
     ) -> io::Result<Serving> {
-        let listeners = listeners.into_iter().map(Into::into).collect();
+        let listeners: Vec<Listener> = listeners.into_iter().map(Into::into).collect();
         let config = &self.inner.config;
         let stop = Arc::new(Stop::default());
         let (crew, parts) = Crew::of(config.workers.get());
@@ -93,6 +97,12 @@ impl Proxy {
                 (worker, inbox)
             })
             .collect();
+        for tls in listeners.iter().filter_map(|one| one.entrance.tls.as_ref()) {
+            let mut known = lock(&self.inner.tls);
+            if !known.iter().any(|other| other.is_same(tls)) {
+                known.push(tls.clone());
+            }
+        }
         // Known before they serve, so that no connection to an upstream escapes a drain.
         self.workers()
             .extend(workers.iter().map(|(worker, _)| WorkerParts {
@@ -124,7 +134,11 @@ impl Proxy {
         snapshot.apps.extend(self.inner.routes.totals());
         let log = self.inner.config.access_log.as_ref();
         snapshot.log = log.map(|log| log.totals());
-        Metrics::of(snapshot)
+        let tls = lock(&self.inner.tls);
+        match tls.is_empty() {
+            true => Metrics::of(snapshot),
+            false => Metrics::of(snapshot).with(TlsSnapshot::of(&tls)),
+        }
     }
 
     /// All upstreams of all routes, in the order of the routes' names. Parked routes have none.
@@ -133,10 +147,7 @@ impl Proxy {
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerParts>> {
-        self.inner
-            .workers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.workers)
     }
 }
 
@@ -227,6 +238,11 @@ impl fmt::Debug for Proxy {
 
 /// How long a stream that was told to end may take to be gone: the threads that serve them are busy.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// Nobody panics in the middle of a change to what it guards.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn replaced(id: RouteId, generation: Arc<Generation>) -> Replaced {
     Replaced::new(id, generation.upstreams.clone(), generation)

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Certifier;
+use crate::tls::CertifiedSnapshot;
 use crate::{
     DrainLimits, Drained, Maintenance, Metrics, Park, ParkLimits, Replaced, RouteError, RouteId,
     RouteSpec, Router, Stats,
@@ -55,7 +56,8 @@ impl<R: Router> Router for CertifyingRouter<R> {
     }
 
     fn metrics(&self) -> Option<Metrics> {
-        self.router.metrics()
+        let certified = CertifiedSnapshot(self.certifier.status());
+        Some(self.router.metrics()?.with(certified))
     }
 }
 

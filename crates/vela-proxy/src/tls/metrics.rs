@@ -1,85 +1,72 @@
-use std::fmt::Write;
+use std::fmt;
 use std::time::SystemTime;
 
-use super::{CertificateStatus, Origin, TlsStats};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{CertificateStatus, Origin, Tls, TlsStats};
 use crate::acme::{Certified, CertifierState};
+use crate::metrics::{counter, gauge};
 
-/// Handshakes, and how certificates stand, in Prometheus' text format. The names are of the
-/// certificates that are served; a route whose certificate is obtained or fails has its own line.
-pub fn metrics_text(
-    stats: &TlsStats,
-    served: &[CertificateStatus],
-    certified: &[Certified],
-) -> String {
-    let mut text = String::new();
-    head(
-        &mut text,
-        "vela_proxy_tls_handshakes_total",
-        "counter",
-        "TLS handshakes.",
-    );
-    let old = stats.tls12 - stats.tls12_resumed.min(stats.tls12);
-    let new = stats.handshakes.saturating_sub(stats.tls12);
-    let new_resumed = stats.resumed.saturating_sub(stats.tls12_resumed);
-    for (labels, value) in [
-        (r#"result="ok",version="1.2",resumed="false""#, old),
-        (
-            r#"result="ok",version="1.2",resumed="true""#,
-            stats.tls12_resumed,
-        ),
-        (
-            r#"result="ok",version="1.3",resumed="false""#,
-            new.saturating_sub(new_resumed),
-        ),
-        (r#"result="ok",version="1.3",resumed="true""#, new_resumed),
-        (r#"result="failed""#, stats.failed),
-        (r#"result="timed_out""#, stats.timed_out),
-        (r#"result="challenge""#, stats.challenges),
-    ] {
-        line(&mut text, "vela_proxy_tls_handshakes_total", labels, value);
-    }
-    let expiry = "vela_proxy_certificate_expiry_seconds";
-    let what = "When a certificate that is served expires, as Unix time.";
-    head(&mut text, expiry, "gauge", what);
-    for one in served {
-        let Some(details) = &one.details else {
-            continue;
-        };
-        for name in &details.names {
-            // A DNS name has nothing in it to be escaped.
-            let labels = format!(r#"name="{name}",origin="{}""#, origin(one.origin));
-            line(&mut text, expiry, &labels, unix(details.not_after));
+/// What each [`Tls`] of a proxy has done, together, and the certificates that they serve.
+#[derive(Debug, Default)]
+pub(crate) struct TlsSnapshot {
+    stats: TlsStats,
+    served: Vec<CertificateStatus>,
+}
+
+impl TlsSnapshot {
+    pub(crate) fn of(all: &[Tls]) -> TlsSnapshot {
+        let mut snapshot = TlsSnapshot::default();
+        for tls in all {
+            snapshot.stats += tls.stats();
+            snapshot.served.extend(tls.store().status());
         }
+        snapshot
     }
-    let failures = "vela_proxy_certificate_failures";
-    let what = "Attempts in a row that have failed to get an app's certificate.";
-    head(&mut text, failures, "gauge", what);
-    for one in certified {
-        let count = match &one.state {
-            CertifierState::Failing { failures, .. } => *failures,
-            _ => 0,
-        };
-        let labels = format!(r#"app="{}""#, escaped(one.id.as_str()));
-        line(&mut text, failures, &labels, count.into());
-    }
-    let refused = "vela_proxy_certificate_files_refused";
-    let what = "Pairs of certificate files that are refused as they are now.";
-    head(&mut text, refused, "gauge", what);
-    let count = served.iter().filter(|one| one.problem.is_some()).count();
-    line(&mut text, refused, "", count as u64);
-    text
 }
 
-fn head(text: &mut String, name: &str, kind: &str, what: &str) {
-    writeln!(text, "# HELP {name} {what}\n# TYPE {name} {kind}").expect("a string takes it");
-}
-
-fn line(text: &mut String, name: &str, labels: &str, value: u64) {
-    let labels = match labels {
-        "" => String::new(),
-        labels => format!("{{{labels}}}"),
-    };
-    writeln!(text, "{name}{labels} {value}").expect("a string takes it");
+impl Collector for TlsSnapshot {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let stats = &self.stats;
+        let mut handshakes = counter(&mut to, "tls_handshakes", "TLS handshakes")?;
+        let new = stats.handshakes.saturating_sub(stats.tls12);
+        let new_resumed = stats.resumed.saturating_sub(stats.tls12_resumed);
+        for (version, resumed, count) in [
+            (
+                "1.2",
+                "false",
+                stats.tls12.saturating_sub(stats.tls12_resumed),
+            ),
+            ("1.2", "true", stats.tls12_resumed),
+            ("1.3", "false", new.saturating_sub(new_resumed)),
+            ("1.3", "true", new_resumed),
+        ] {
+            let labels = [("result", "ok"), ("version", version), ("resumed", resumed)];
+            handshakes.total(&labels, count)?;
+        }
+        for (result, count) in [
+            ("failed", stats.failed),
+            ("timed_out", stats.timed_out),
+            ("challenge", stats.challenges),
+        ] {
+            handshakes.total(&[("result", result)], count)?;
+        }
+        let help = "When a certificate that is served expires, as Unix time";
+        let mut expiry = gauge(&mut to, "certificate_expiry_seconds", help)?;
+        for one in &self.served {
+            let Some(details) = &one.details else {
+                continue;
+            };
+            for name in &details.names {
+                let labels = [("name", name.as_str()), ("origin", origin(one.origin))];
+                expiry.value(&labels, unix(details.not_after))?;
+            }
+        }
+        let help = "Pairs of certificate files that are refused as they are now";
+        let refused = self.served.iter().filter(|one| one.problem.is_some());
+        gauge(&mut to, "certificate_files_refused", help)?.value(&[], refused.count() as u64)
+    }
 }
 
 fn origin(origin: Origin) -> &'static str {
@@ -95,11 +82,23 @@ fn unix(time: SystemTime) -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+/// How the certificates of routes stand.
+#[derive(Debug)]
+pub(crate) struct CertifiedSnapshot(pub(crate) Vec<Certified>);
+
+impl Collector for CertifiedSnapshot {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Attempts in a row that have failed to get an app's certificate";
+        let mut failures = gauge(&mut to, "certificate_failures", help)?;
+        for one in &self.0 {
+            let count = match &one.state {
+                CertifierState::Failing { failures, .. } => *failures,
+                _ => 0,
+            };
+            failures.value(&[("app", one.id.as_str())], count.into())?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +106,7 @@ mod tests {
     use super::super::CertificateStore;
     use super::super::testing::certificate;
     use super::*;
+    use crate::Metrics;
 
     #[test]
     fn every_number_has_a_line() {
@@ -123,6 +123,7 @@ mod tests {
         let until = unix(one.details().not_after);
         store.put(Origin::Managed, "a.test", one);
         store.note_problem(Origin::Static, "/b.pem", "gone".into());
+        let served = store.status();
         let failing = Certified {
             id: "a\"b".into(),
             names: Vec::new(),
@@ -134,7 +135,10 @@ mod tests {
                 retry_at: SystemTime::now(),
             },
         };
-        let text = metrics_text(&stats, &store.status(), &[failing]);
+        let text = Metrics::new("# EOF\n".to_owned())
+            .with(TlsSnapshot { stats, served })
+            .with(CertifiedSnapshot(vec![failing]))
+            .text;
         for line in [
             r#"vela_proxy_tls_handshakes_total{result="ok",version="1.2",resumed="false"} 2"#,
             r#"vela_proxy_tls_handshakes_total{result="ok",version="1.2",resumed="true"} 1"#,
@@ -149,5 +153,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }
+        assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
     }
 }

@@ -65,11 +65,11 @@ pub use certificate::{Certificate, CertificateError, Details};
 pub use dns_name::{DnsName, InvalidDnsName};
 pub use error::TlsError;
 pub use files::{CertificateFiles, FileCertificates, FileError, FileStatus};
-pub use metrics::metrics_text;
 pub use server::{HandshakeError, Tls, TlsSettings};
 pub use stats::TlsStats;
 pub use status::{CertificateStatus, Origin};
 pub use store::CertificateStore;
 
 pub(crate) use files::with_causes;
+pub(crate) use metrics::{CertifiedSnapshot, TlsSnapshot};
 pub(crate) use provider::provider;

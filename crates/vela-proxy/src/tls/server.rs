@@ -148,6 +148,11 @@ impl Tls {
         self.inner.counters.read()
     }
 
+    /// Whether the other is a clone of it.
+    pub(crate) fn is_same(&self, other: &Tls) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     async fn handshake<S>(&self, socket: S) -> io::Result<Option<TlsStream<S>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -49,3 +49,15 @@ impl Counters {
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
+
+impl std::ops::AddAssign for TlsStats {
+    fn add_assign(&mut self, other: TlsStats) {
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
+        self.tls12 += other.tls12;
+        self.tls12_resumed += other.tls12_resumed;
+        self.failed += other.failed;
+        self.timed_out += other.timed_out;
+        self.challenges += other.challenges;
+    }
+}
