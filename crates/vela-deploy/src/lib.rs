@@ -62,6 +62,7 @@ mod engine;
 mod env;
 mod error;
 pub mod failpoint;
+mod follow;
 mod history;
 mod hook;
 mod hook_logs;
