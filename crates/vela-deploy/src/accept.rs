@@ -1,9 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 use vela_manifest::{AppName, Manifest, Strategy, Template, Variable};
@@ -13,7 +11,8 @@ use vela_release::{Artifact, ReleaseId, Releases};
 use crate::actor::Command;
 use crate::engine::{Engine, Handle};
 use crate::error::EngineError;
-use crate::history::{self, Events, Record};
+use crate::follow::Known;
+use crate::history::{Events, Record};
 use crate::hosts::Place;
 use crate::meta::Meta;
 use crate::operation::{Request, What};
@@ -180,17 +179,26 @@ impl Engine {
         who: &Who,
     ) -> Result<Claimed, EngineError> {
         loop {
-            if let Some(events) = self.known(name, handle, deploy)? {
-                return Ok(Claimed::Known(events));
+            match self.known(name, handle, deploy, 0)? {
+                Known::Events(events) => return Ok(Claimed::Known(events)),
+                Known::Begins => {
+                    Engine::begins_soon().await;
+                    continue;
+                }
+                Known::Nothing => {}
             }
-            match self.try_claim(handle, kind, deploy, who)? {
+            let claimed = self.try_claim(handle, kind, deploy, who)?;
+            // Between the two it may have begun, and even ended: it must not be done twice.
+            if self.was_begun(name, deploy)? {
+                continue;
+            }
+            match claimed {
                 Ok(claim) => return Ok(Claimed::Free(claim)),
                 Err(holder) if holder.deploy != deploy => {
                     let app = name.to_string();
                     return Err(EngineError::Busy { app, holder });
                 }
-                // The same operation, accepted a moment ago: its events are about to exist.
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(_) => Engine::begins_soon().await,
             }
         }
     }
@@ -208,36 +216,6 @@ impl Engine {
         }
         let now = self.inner.stack.clock.now();
         Ok(handle.shared.claim(kind, deploy, who.clone(), now))
-    }
-
-    /// The events of an operation that was asked for before. Nothing of one that is just being recorded: its file is
-    /// there a moment before its events can be followed.
-    fn known(
-        &self,
-        name: &AppName,
-        handle: &Handle,
-        deploy: Uuid,
-    ) -> Result<Option<Events>, EngineError> {
-        let followed = || Some(self.inner.common.feed(deploy)?.events(0));
-        if let Some(events) = followed() {
-            return Ok(Some(events));
-        }
-        let record = self.recorded(name, deploy)?;
-        let begins = record.as_ref().is_some_and(|record| !record.is_ended());
-        if begins && handle.shared.is_held_by(deploy) {
-            return Ok(followed());
-        }
-        Ok(record.map(|record| replay(record, 0)))
-    }
-
-    /// An operation as its history has it.
-    pub(crate) fn recorded(
-        &self,
-        name: &AppName,
-        deploy: Uuid,
-    ) -> Result<Option<Record>, EngineError> {
-        let history = self.inner.stack.dirs.app(name).history();
-        Ok(history::find(&history, deploy)?)
     }
 }
 
@@ -328,11 +306,6 @@ fn replaced_by(history: &Path, release: ReleaseId) -> Result<Option<ReleaseId>, 
         }) => previous.parse().ok(),
         _ => None,
     })
-}
-
-pub(crate) fn replay(record: history::Record, from: u64) -> Events {
-    let events = record.events.into_iter();
-    stream::iter(events.skip_while(move |envelope| envelope.seq < from)).boxed()
 }
 
 pub(crate) fn who_is(who: Who, client: Option<String>) -> Who {

@@ -72,6 +72,11 @@ impl Common {
         self.feeds().get(&deploy).cloned()
     }
 
+    /// From now on the operation's events can be followed.
+    pub(crate) fn publish(&self, deploy: Uuid, feed: &Arc<Feed>) {
+        self.feeds().insert(deploy, Arc::clone(feed));
+    }
+
     fn feeds(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Feed>>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -225,9 +230,7 @@ async fn operate(
         }
         Ok(start) => {
             let operation = Operation::new(app, request, claim, start);
-            common
-                .feeds()
-                .insert(deploy, Arc::clone(operation.journal.feed()));
+            common.publish(deploy, operation.journal.feed());
             answer(reply, Ok(operation.events()));
             operation.run().await;
             common.feeds().remove(&deploy);

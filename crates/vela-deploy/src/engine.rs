@@ -13,7 +13,7 @@ use vela_protocol::{
     RestartRequest, RollbackRequest, RouterStats, SecretChange, SecretNames, StartRequest, Who,
 };
 
-use crate::accept::{list_releases, parse_name, replay, rollback_target, tell};
+use crate::accept::{list_releases, parse_name, rollback_target, tell};
 use crate::actor::{Command, Common};
 use crate::certificate_history;
 use crate::desired::Removing;
@@ -286,21 +286,13 @@ impl Engine {
         Ok(entries)
     }
 
-    /// The events of an operation from the one numbered `from`, those to come included. Works for ended ones too.
+    /// The events of an operation from the one numbered `from`, those to come included. Works for ended ones too: the
+    /// terminal event is always given, for a power cut may have taken numbers back.
     ///
     /// # Errors
     /// When no operation has that id.
     pub async fn attach(&self, deploy: Uuid, from: u64) -> Result<Events, EngineError> {
-        if let Some(feed) = self.inner.common.feed(deploy) {
-            return Ok(feed.events(from));
-        }
-        let names: Vec<_> = self.apps_locked().keys().cloned().collect();
-        for name in names {
-            if let Some(record) = self.recorded(&name, deploy)? {
-                return Ok(replay(record, from));
-            }
-        }
-        Err(EngineError::NoSuchDeploy { deploy })
+        self.follow(deploy, from).await
     }
 
     /// The last lines of an app's log, and with `follow` those to come.

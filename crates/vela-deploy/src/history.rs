@@ -143,7 +143,11 @@ pub(crate) fn read_last(dir: &Path) -> Result<Option<Record>, StateError> {
 pub(crate) fn find(dir: &Path, deploy: Uuid) -> Result<Option<Record>, StateError> {
     for id in ids(dir)?.into_iter().rev() {
         let path = path_of(dir, id);
-        let file = File::open(&path).map_err(StateError::at(&path))?;
+        let file = match File::open(&path) {
+            // That of an operation which could not even begin.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(StateError::at(&path))?,
+        };
         let mut first = String::new();
         BufReader::new(file)
             .read_line(&mut first)
@@ -177,4 +181,16 @@ pub(crate) fn ids(dir: &Path) -> Result<Vec<ReleaseId>, StateError> {
 
 fn path_of(dir: &Path, id: ReleaseId) -> PathBuf {
     dir.join(format!("{id}.jsonl"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_goes_while_it_is_looked_for_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("gone", dir.path().join("20260305-143022.jsonl")).unwrap();
+        assert!(find(dir.path(), Uuid::nil()).unwrap().is_none());
+    }
 }

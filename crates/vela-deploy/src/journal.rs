@@ -147,12 +147,26 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// No event follows, be there a terminal one or not: who watches must not wait for ever.
+    fn drop(&mut self) {
+        self.feed.close();
+    }
+}
+
 /// The events of one operation in memory, for those who watch it.
 #[derive(Debug)]
 pub(crate) struct Feed {
     deploy: Uuid,
     events: Mutex<Vec<Envelope>>,
-    len: watch::Sender<usize>,
+    progress: watch::Sender<Progress>,
+}
+
+/// How far a feed is.
+#[derive(Debug, Default)]
+struct Progress {
+    len: usize,
+    closed: bool,
 }
 
 impl Feed {
@@ -160,24 +174,32 @@ impl Feed {
         Feed {
             deploy,
             events: Mutex::default(),
-            len: watch::Sender::new(0),
+            progress: watch::Sender::default(),
         }
     }
 
-    /// Every event from the one numbered `from`, those to come included.
+    /// Every event from the one numbered `from`, those to come included; the terminal one whatever its number is, for
+    /// a power cut may have taken numbers back.
     pub(crate) fn events(self: &Arc<Self>, from: u64) -> Events {
         let next = usize::try_from(from).unwrap_or(usize::MAX);
-        let state = (Arc::clone(self), self.len.subscribe(), next, false);
-        stream::unfold(state, |(feed, mut len, next, ended)| async move {
+        let state = (Arc::clone(self), self.progress.subscribe(), next, false);
+        stream::unfold(state, |(feed, mut progress, next, ended)| async move {
             if ended {
                 return None;
             }
-            len.wait_for(|len| *len > next).await.ok()?;
-            let envelope = feed.lock().get(next)?.clone();
+            let has_come = |progress: &Progress| progress.len > next || progress.closed;
+            progress.wait_for(has_come).await.ok()?;
+            let envelope = feed.event_or_end(next)?;
             let ended = envelope.event.is_terminal();
-            Some((envelope, (feed, len, next + 1, ended)))
+            Some((envelope, (feed, progress, next.saturating_add(1), ended)))
         })
         .boxed()
+    }
+
+    fn event_or_end(&self, seq: usize) -> Option<Envelope> {
+        let events = self.lock();
+        let end = || events.last().filter(|last| last.event.is_terminal());
+        events.get(seq).or_else(end).cloned()
     }
 
     fn push(&self, envelope: Envelope) {
@@ -186,7 +208,11 @@ impl Feed {
             events.push(envelope);
             events.len()
         };
-        self.len.send_replace(len);
+        self.progress.send_modify(|progress| progress.len = len);
+    }
+
+    fn close(&self) {
+        self.progress.send_modify(|progress| progress.closed = true);
     }
 
     fn len(&self) -> usize {
@@ -227,6 +253,7 @@ pub(crate) async fn recording<T>(
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use vela_protocol::{Operation, Step, Who};
 
     use super::*;
@@ -285,6 +312,45 @@ mod tests {
         assert!(
             record.is_ended() && record.has_begun(Step::Unpack) && !record.has_begun(Step::Start)
         );
+    }
+
+    #[tokio::test]
+    async fn watchers_of_a_journal_that_has_no_end_do_not_wait_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock);
+        let created = Journal::create(dir.path(), "20260305-143022", Uuid::nil(), clock).await;
+        let mut journal = created.unwrap();
+        journal
+            .append(started(), Durability::Written)
+            .await
+            .unwrap();
+        let mut watched = journal.feed().events(0).collect::<Vec<_>>();
+        assert!((&mut watched).now_or_never().is_none());
+        drop(journal);
+        assert_eq!(watched.now_or_never().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_has_seen_more_than_a_power_cut_left_gets_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock);
+        let created = Journal::create(dir.path(), "20260305-143022", Uuid::nil(), clock).await;
+        let mut journal = created.unwrap();
+        journal
+            .append(started(), Durability::Written)
+            .await
+            .unwrap();
+        let watched = journal.feed().events(7).collect::<Vec<_>>();
+        let end = Event::Succeeded {
+            release: "20260305-143022".into(),
+            ms: 1,
+            recovered: true,
+        };
+        journal.append(end, Durability::Synced).await.unwrap();
+        drop(journal);
+        let watched = watched.now_or_never().unwrap();
+        let seqs: Vec<_> = watched.iter().map(|envelope| envelope.seq).collect();
+        assert_eq!(seqs, [1]);
     }
 
     #[tokio::test]

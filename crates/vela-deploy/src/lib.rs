@@ -63,6 +63,7 @@ mod engine;
 mod env;
 mod error;
 pub mod failpoint;
+mod follow;
 mod history;
 mod hook;
 mod hook_logs;

@@ -215,10 +215,21 @@ impl Shared {
         drop(self.hurry.subscribe().wait_for(|hurry| *hurry).await);
     }
 
-    pub(crate) fn is_held_by(&self, deploy: Uuid) -> bool {
+    /// Whether the app is held by this operation, and that is one with a history.
+    pub(crate) fn is_begun_by(&self, deploy: Uuid) -> bool {
         let state = self.lock();
-        let holder = state.holder.as_ref();
-        holder.is_some_and(|holder| holder.in_progress.deploy == deploy)
+        state.holder.as_ref().is_some_and(|holder| {
+            let InProgress {
+                deploy: held_by,
+                operation,
+                ..
+            } = &holder.in_progress;
+            *held_by == deploy
+                && matches!(
+                    operation,
+                    Operation::Deploy | Operation::Rollback | Operation::Restart
+                )
+        })
     }
 
     /// Asks the operation in progress to undo itself, if it is `deploy` or that does not matter.
