@@ -254,9 +254,14 @@ impl Engine {
         })
     }
 
-    /// What the router counts, for a monitoring system, if it keeps metrics. Never waits.
+    /// What the router counts, for a monitoring system, if it keeps metrics, and how the apps' certificates stand. Never
+    /// waits.
     pub fn router_metrics(&self) -> Option<vela_proxy::Metrics> {
-        self.inner.stack.router.metrics()
+        let metrics = self.inner.stack.router.metrics()?;
+        Some(match &self.inner.stack.certifier {
+            Some(certifier) => metrics.with_certified(certifier.status()),
+            None => metrics,
+        })
     }
 
     /// Every release that was ever deployed, newest first.

@@ -5,7 +5,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::acme::Certified;
 use crate::tally::{BOUNDS, Class, Count, Fault, Method, Stream, Totals};
+use crate::tls::CertifiedSnapshot;
 
 /// What a [`Proxy`](crate::Proxy) has counted, as a monitoring system reads it.
 ///
@@ -32,6 +34,12 @@ impl Metrics {
     /// The text's own type, for whoever passes it on.
     pub fn content_type(&self) -> &'static str {
         Metrics::CONTENT_TYPE
+    }
+
+    /// These, and how the certificates of routes stand.
+    #[must_use]
+    pub fn with_certified(self, certified: Vec<Certified>) -> Metrics {
+        self.with(CertifiedSnapshot(certified))
     }
 
     pub(crate) fn of(snapshot: Snapshot) -> Metrics {

@@ -48,6 +48,19 @@ async fn what_is_obtained_is_listed_shown_and_renewed() {
     assert!(text.contains(&serial), "{text}");
     let status = world.vela(&["status", "shop"]).await.expect(0).stdout;
     assert!(status.contains("cert      18"), "{status}");
+    let metrics = tokio::process::Command::new("curl")
+        .args(["-sS", "http://vela/v1/metrics", "--unix-socket"])
+        .arg(world.socket())
+        .output();
+    let metrics = vela_tests::Output::from(metrics.await.unwrap()).stdout;
+    for series in [
+        "vela_proxy_certificate_expiry_seconds{name=\"shop.localhost\",origin=\"acme\"} ",
+        "vela_proxy_certificate_files_refused 0",
+        "vela_proxy_certificate_failures{app=\"shop\"} 0",
+        "vela_proxy_tls_handshakes_total{result=\"ok\",version=\"1.3\",resumed=\"false\"} ",
+    ] {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
     let apps = world.vela(&["apps"]).await.expect(0).stdout;
     assert!(apps.lines().next().unwrap().ends_with("CERT"), "{apps}");
 

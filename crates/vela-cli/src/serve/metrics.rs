@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
-use vela_proxy::{Metrics, Proxy};
+use vela_proxy::Metrics;
 
 use crate::failure::Failure;
 
@@ -57,7 +57,7 @@ impl MetricsPort {
     }
 
     /// Answers until it is dropped. Who asks is not told apart: on this machine everybody may.
-    pub(super) async fn serve(self, proxy: Proxy) {
+    pub(super) async fn serve(self, metrics: impl Fn() -> Metrics + Clone + Send + Sync + 'static) {
         let listener = match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
             Err(error) => return warn!(%error, "cannot serve metrics"),
@@ -70,9 +70,9 @@ impl MetricsPort {
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let proxy = proxy.clone();
+                    let metrics = metrics.clone();
                     tokio::spawn(async move {
-                        connection(stream, proxy, self.patience).await;
+                        connection(stream, metrics, self.patience).await;
                         drop(place);
                     });
                 }
@@ -85,9 +85,9 @@ impl MetricsPort {
     }
 }
 
-async fn connection(stream: TcpStream, proxy: Proxy, patience: Duration) {
+async fn connection(stream: TcpStream, metrics: impl Fn() -> Metrics, patience: Duration) {
     let service = service_fn(|request| {
-        let answer = answer(&request, &proxy);
+        let answer = answer(&request, &metrics);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -102,7 +102,7 @@ async fn connection(stream: TcpStream, proxy: Proxy, patience: Duration) {
     }
 }
 
-fn answer(request: &Request<Incoming>, proxy: &Proxy) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: impl Fn() -> Metrics) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::default());
     if request.uri().path() != "/metrics" {
         *answer.status_mut() = StatusCode::NOT_FOUND;
@@ -115,7 +115,7 @@ fn answer(request: &Request<Incoming>, proxy: &Proxy) -> Response<Full<Bytes>> {
         let kind = Metrics::CONTENT_TYPE.parse();
         let kind = kind.expect("a constant of letters");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
-        *answer.body_mut() = Full::from(proxy.metrics().text);
+        *answer.body_mut() = Full::from(metrics().text);
     }
     answer
 }
@@ -123,7 +123,7 @@ fn answer(request: &Request<Incoming>, proxy: &Proxy) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use vela_proxy::ProxyConfig;
+    use vela_proxy::{Proxy, ProxyConfig};
 
     use super::*;
 
@@ -133,7 +133,8 @@ mod tests {
         let port = MetricsPort::bind(Some(any)).unwrap().unwrap();
         let address = port.listener.local_addr().unwrap();
         let port = MetricsPort { patience, ..port };
-        tokio::spawn(port.serve(Proxy::new(ProxyConfig::default())));
+        let proxy = Proxy::new(ProxyConfig::default());
+        tokio::spawn(port.serve(move || proxy.metrics()));
         address
     }
 

@@ -92,7 +92,9 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
         }))
         .map_err(|error| Failure::because("cannot serve HTTP", &error))?;
     if let Some(metrics) = metrics {
-        tokio::spawn(metrics.serve(proxy.clone()));
+        let (engine, proxy) = (engine.clone(), proxy.clone());
+        let all = move || engine.router_metrics().unwrap_or_else(|| proxy.metrics());
+        tokio::spawn(metrics.serve(all));
     }
     if let Some(https) = &https {
         https.watch();

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Certifier;
-use crate::tls::CertifiedSnapshot;
 use crate::{
     DrainLimits, Drained, Maintenance, Metrics, Park, ParkLimits, Replaced, RouteError, RouteId,
     RouteSpec, Router, Stats,
@@ -56,8 +55,8 @@ impl<R: Router> Router for CertifyingRouter<R> {
     }
 
     fn metrics(&self) -> Option<Metrics> {
-        let certified = CertifiedSnapshot(self.certifier.status());
-        Some(self.router.metrics()?.with(certified))
+        let certified = self.certifier.status();
+        Some(self.router.metrics()?.with_certified(certified))
     }
 }
 

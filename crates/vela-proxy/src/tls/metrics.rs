@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -54,14 +55,18 @@ impl Collector for TlsSnapshot {
         }
         let help = "When a certificate that is served expires, as Unix time";
         let mut expiry = gauge(&mut to, "certificate_expiry_seconds", help)?;
+        // Of several for one name the one that is valid for longest is served; a series twice would
+        // have the whole text refused.
+        let mut until: BTreeMap<(&str, Origin), u64> = BTreeMap::new();
         for one in &self.served {
-            let Some(details) = &one.details else {
-                continue;
-            };
-            for name in &details.names {
-                let labels = [("name", name.as_str()), ("origin", origin(one.origin))];
-                expiry.value(&labels, unix(details.not_after))?;
+            for name in one.details.iter().flat_map(|details| &details.names) {
+                let known = until.entry((name.as_str(), one.origin)).or_default();
+                let own = one.details.as_ref().map(|of| unix(of.not_after));
+                *known = (*known).max(own.unwrap_or_default());
             }
+        }
+        for ((name, of), until) in until {
+            expiry.value(&[("name", name), ("origin", origin(of))], until)?;
         }
         let help = "Pairs of certificate files that are refused as they are now";
         let refused = self.served.iter().filter(|one| one.problem.is_some());
@@ -122,6 +127,7 @@ mod tests {
         let one = certificate(&["a.test", "*.a.test"], 30);
         let until = unix(one.details().not_after);
         store.put(Origin::Managed, "a.test", one);
+        store.put(Origin::Managed, "b.test", certificate(&["a.test"], 9));
         store.note_problem(Origin::Static, "/b.pem", "gone".into());
         let served = store.status();
         let failing = Certified {
