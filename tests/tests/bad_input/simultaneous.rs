@@ -21,7 +21,7 @@ async fn a_domain_is_one_apps() {
         &output.stderr,
         &[
             "error: the domain shop.localhost belongs to the app `shop`\n",
-            "hint: choose another domain, or remove that app with `vela remove shop`\n",
+            "hint: choose another domain or `path`, or remove that app with `vela remove shop`\n",
         ],
     );
     let apps = world.vela(&["apps", "--json"]).await.expect(0).json();
