@@ -108,7 +108,7 @@ fn put_on(to: SocketAddr, from: Ipv4Addr, phase: &Arc<Phase>) -> JoinHandle<()> 
 #[tokio::test]
 async fn maintenance_under_load_and_over_a_deploy_and_a_crash_of_the_daemon() {
     let mut world = World::new().await;
-    let deploy = "health = \"/health\"\ndrain = 20\n[proxy]\nstream_drain = \"1s\"";
+    let deploy = "health = \"/health\"\ndrain = 6";
     let shop = Artifact::demo_app("shop", deploy, "");
     let mut first = shop.begin(&world).await;
     let old = first.succeed().await;

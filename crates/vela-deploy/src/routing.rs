@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use vela_manifest::{AppName, Manifest};
 use vela_proxy::{
     DrainLimits, ErrorPages, HostPattern, Maintenance, Park, ParkLimits, Replaced, RouteError,
-    RouteId, RouteOptions, RouteSpec, Router, Upstream,
+    RouteId, RouteOptions, RouteSpec, Router, StreamDrain, Upstream,
 };
 
 use crate::step_error::StepError;
@@ -109,7 +109,11 @@ pub(crate) fn spec(
 pub(crate) fn patience(manifest: &Manifest) -> DrainLimits {
     DrainLimits {
         requests: manifest.deploy.drain,
-        streams: Some(manifest.proxy.stream_drain),
+        streams: match manifest.proxy.stream_drain {
+            // The app's own good-bye is the better one.
+            None => StreamDrain::Await(manifest.deploy.drain),
+            Some(limit) => StreamDrain::End(limit),
+        },
     }
 }
 
@@ -196,7 +200,7 @@ mod tests {
         );
         let patience = patience(&manifest);
         assert_eq!(patience.requests, Duration::from_secs(4));
-        assert_eq!(patience.streams, Some(Duration::from_secs(9)));
+        assert_eq!(patience.streams, StreamDrain::End(Duration::from_secs(9)));
     }
 
     #[tokio::test]

@@ -229,7 +229,7 @@ impl Operation<'_> {
             if self.steps.contains(&Step::Park) {
                 // Requests are held meanwhile: what may go on for hours must not prolong the gap. The instance is told to
                 // stop right after, and takes leave of its clients by itself.
-                limits.streams = None;
+                limits.streams = vela_proxy::StreamDrain::Leave;
             }
             let drain = old.drain(Some(replaced), limits);
             let permit = recording(&mut self.journal, &mut self.from_background, drain).await;

@@ -55,7 +55,7 @@ name = "{name}"
 # redirect_aliases = true       # the aliases redirect to the domain
 # max_body = "10M"              # longer requests are refused
 # response_timeout = "60s"      # how long the app may take to begin a response
-# stream_drain = "30s"          # how long WebSockets and event streams go on when a new release takes over
+# stream_drain = "30s"          # WebSockets and event streams are ended within this time when a new release takes over
 # error_pages = "errors"        # a directory in the release: 502.html, 5xx.html, ..
 
 [env]

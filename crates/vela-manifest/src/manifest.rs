@@ -49,7 +49,7 @@ impl Manifest {
         let (mut manifest, lines) = document::read(file_name, text, |mut root| {
             let app = App::read(root.section("app"));
             let deploy = Deploy::read(root.section("deploy"), app.as_ref());
-            let proxy = AppProxy::read(root.section("proxy"), app.as_ref(), deploy.as_ref());
+            let proxy = AppProxy::read(root.section("proxy"), app.as_ref());
             Some(Self {
                 proxy,
                 env: env::read(root.section("env")),

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::deploy::Deploy;
 use crate::entry_path::EntryPath;
 use crate::route_path::RoutePath;
 use crate::section::Section;
@@ -23,20 +22,16 @@ pub struct AppProxy {
     /// `response_timeout`: how long the app may take to begin a response; as long as the server lets every
     /// app if unset.
     pub response_timeout: Option<Duration>,
-    /// `stream_drain`: how long WebSockets and event streams may go on when a new release takes over;
-    /// `deploy.drain` if unset.
-    pub stream_drain: Duration,
+    /// `stream_drain`: how long WebSockets and event streams may go on when a new release takes over, until
+    /// the proxy ends them. If unset, those that are left after `deploy.drain` end with their instance.
+    pub stream_drain: Option<Duration>,
     /// `error_pages`: a directory in the release with pages such as `502.html` and `5xx.html`.
     pub error_pages: Option<EntryPath>,
 }
 
 impl AppProxy {
-    /// `app` and `deploy` are none where something in them was reported.
-    pub(crate) fn read(
-        mut section: Section<'_>,
-        app: Option<&App>,
-        deploy: Option<&Deploy>,
-    ) -> Self {
+    /// `app` is none where something in it was reported.
+    pub(crate) fn read(mut section: Section<'_>, app: Option<&App>) -> Self {
         let proxy = Self {
             path: section.read("path", Value::parse).unwrap_or_default(),
             strip_path: section.read("strip_path", Value::boolean).unwrap_or(false),
@@ -45,10 +40,7 @@ impl AppProxy {
                 .unwrap_or(false),
             max_body: section.read("max_body", Value::size_limit),
             response_timeout: section.read("response_timeout", Value::positive_duration),
-            stream_drain: section
-                .read("stream_drain", Value::duration)
-                .or(deploy.map(|deploy| deploy.drain))
-                .unwrap_or_default(),
+            stream_drain: section.read("stream_drain", Value::duration),
             error_pages: section.read("error_pages", directory),
         };
         if proxy.strip_path && !section.has("path") {

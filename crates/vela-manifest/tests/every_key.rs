@@ -160,7 +160,7 @@ fn everything_that_can_be_set() {
     assert!(proxy.strip_path && proxy.redirect_aliases);
     assert_eq!(proxy.max_body, Some(10 << 20));
     assert_eq!(proxy.response_timeout, Some(Duration::from_secs(120)));
-    assert_eq!(proxy.stream_drain, Duration::from_secs(30));
+    assert_eq!(proxy.stream_drain, Some(Duration::from_secs(30)));
     let error_pages = proxy.error_pages.as_ref().expect("set");
     assert_eq!(error_pages.as_str(), "priv/errors");
 
@@ -237,27 +237,10 @@ fn defaults() {
         (manifest.proxy.max_body, manifest.proxy.response_timeout),
         (None, None)
     );
-    assert_eq!(manifest.proxy.stream_drain, deploy.drain);
+    assert_eq!(manifest.proxy.stream_drain, None);
     assert_eq!(manifest.proxy.error_pages, None);
     assert!(manifest.build.is_none());
     assert!(manifest.not_yet_deployable().is_empty());
-}
-
-#[test]
-fn streams_drain_as_long_as_requests_unless_said_otherwise() {
-    let drains = |lines: &str| {
-        let manifest = parse(&format!("[app]\nname = 'a'\n{lines}"));
-        (
-            manifest.deploy.drain.as_secs(),
-            manifest.proxy.stream_drain.as_secs(),
-        )
-    };
-    assert_eq!(drains(""), (5, 5));
-    assert_eq!(drains("[deploy]\ndrain = 20"), (20, 20));
-    assert_eq!(
-        drains("[proxy]\nstream_drain = 0\n[deploy]\ndrain = 20"),
-        (20, 0)
-    );
 }
 
 #[test]

@@ -198,7 +198,9 @@ pub use path_prefix::{InvalidPath, PathPrefix};
 pub use proxy::Proxy;
 pub use route::{RouteId, RouteSpec, Upstream};
 pub use route_options::{Maintenance, RouteOptions};
-pub use router::{DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router};
+pub use router::{
+    DrainLimits, Drained, Park, ParkLimits, Replaced, RouteError, Router, StreamDrain,
+};
 pub use serving::Serving;
 pub use stats::Stats;
 pub use upstream_status::UpstreamStatus;

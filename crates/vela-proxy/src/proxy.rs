@@ -20,7 +20,7 @@ use crate::turnstile::Turnstile;
 use crate::worker::Worker;
 use crate::{
     DrainLimits, Drained, Listener, Maintenance, Metrics, Park, ParkLimits, ProxyConfig, Replaced,
-    RouteError, RouteId, RouteSpec, Router, Serving, Stats, UpstreamStatus,
+    RouteError, RouteId, RouteSpec, Router, Serving, Stats, StreamDrain, UpstreamStatus,
 };
 
 /// An HTTP reverse proxy inside this process. Clones are the same proxy.
@@ -172,18 +172,24 @@ impl Router for Proxy {
         }
         let DrainLimits { requests, streams } = limits;
         let generations = generation.with_elders();
-        match streams {
-            Some(limit) => generations.iter().for_each(|one| one.curfew().tell(limit)),
-            None => self.inner.routes.pass_on(&route, &generations),
-        }
+        let streams = match streams {
+            StreamDrain::Leave => {
+                self.inner.routes.pass_on(&route, &generations);
+                Duration::ZERO
+            }
+            StreamDrain::Await(limit) => limit,
+            StreamDrain::End(limit) => {
+                generations.iter().for_each(|one| one.curfew().tell(limit));
+                limit.saturating_add(SETTLE)
+            }
+        };
         // Not an error: what is left is in the answer.
         let ended = generations
             .iter()
             .map(|one| one.in_flight().requests_ended());
         timeout(requests, join_all(ended)).await.ok();
         // Only now: until then a request may become a stream.
-        let rest = streams.map_or(Duration::ZERO, |limit| limit.saturating_add(SETTLE));
-        let rest = rest.saturating_sub(begun.elapsed());
+        let rest = streams.saturating_sub(begun.elapsed());
         let ended = generations
             .iter()
             .map(|one| one.in_flight().streams_ended());

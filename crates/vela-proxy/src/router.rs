@@ -109,33 +109,41 @@ impl Default for ParkLimits {
 pub struct DrainLimits {
     /// For requests, which end by themselves.
     pub requests: Duration,
-    /// For streams: tunnels, such as WebSockets, and event streams. They rarely end before they
-    /// must, so they are ended by the proxy: each at a moment of its own, at random in the last
-    /// half of this time, so that thousands of clients do not come back at once. Tunnels are closed
-    /// on both sides; of an event stream the client sees that it is cut, and connects again. A
-    /// second after this time nothing is left of them.
-    ///
-    /// `None` leaves them alone: they are neither waited for nor ended. Right where their
-    /// instances go on, in another set of upstreams, or end them better themselves. Where the
-    /// route is applied at the time, what is left of streams and requests is drained with its
-    /// upstreams of then.
-    pub streams: Option<Duration>,
+    /// For streams: tunnels, such as WebSockets, and event streams.
+    pub streams: StreamDrain,
+}
+
+/// What a drain does about streams, which rarely end before they must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamDrain {
+    /// They are neither waited for nor ended. Right where their instances go on, in another set of
+    /// upstreams. Where the route is applied at the time, what is left of streams and requests is
+    /// drained with its upstreams of then.
+    Leave,
+    /// They are waited for that long. What is left then ends with its instance, which may say
+    /// good-bye to them better than the proxy can.
+    Await(Duration),
+    /// The proxy ends them: each at a moment of its own, at random in the last half of this time,
+    /// so that thousands of clients do not come back at once. Tunnels are closed on both sides; of
+    /// an event stream the client sees that it is cut, and connects again. A second after this
+    /// time nothing is left of them.
+    End(Duration),
 }
 
 impl DrainLimits {
     /// Waits for nothing, and leaves streams alone.
     pub const NONE: DrainLimits = DrainLimits {
         requests: Duration::ZERO,
-        streams: None,
+        streams: StreamDrain::Leave,
     };
 }
 
 impl From<Duration> for DrainLimits {
-    /// As long for both.
+    /// As long for both; streams are ended.
     fn from(limit: Duration) -> DrainLimits {
         DrainLimits {
             requests: limit,
-            streams: Some(limit),
+            streams: StreamDrain::End(limit),
         }
     }
 }

@@ -9,7 +9,7 @@ use h2::{RecvStream, SendStream};
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use vela_proxy::{DrainLimits, Router};
+use vela_proxy::{DrainLimits, Router, StreamDrain};
 
 use crate::LONG;
 use crate::backend::Backend;
@@ -170,7 +170,7 @@ async fn a_tunnel_is_no_request() {
     let replaced = world.route(new.addr).await.unwrap();
     let limits = DrainLimits {
         requests: LONG,
-        streams: None,
+        streams: StreamDrain::Leave,
     };
     assert_eq!(world.proxy.drain(replaced, limits).await.left, 1);
     sending.send_data(Bytes::from("still"), false).unwrap();
@@ -323,7 +323,7 @@ async fn events_come_as_they_happen() {
     let replaced = world.route(new.addr).await.unwrap();
     let limits = DrainLimits {
         requests: LONG,
-        streams: None,
+        streams: StreamDrain::Leave,
     };
     assert_eq!(world.proxy.drain(replaced, limits).await.left, 1);
     leaving.send_reset(h2::Reason::CANCEL);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::world::{Backend, Client, LONG, World, spec};
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vela_proxy::{DrainLimits, Park, ParkLimits, Router};
+use vela_proxy::{DrainLimits, Park, ParkLimits, Router, StreamDrain};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SOCKET: &str =
@@ -159,7 +159,7 @@ async fn a_drain_waits_for_each_kind_as_long_as_it_may() {
         let replaced = world.route(&[]).await.unwrap();
         let limits = DrainLimits {
             requests,
-            streams: Some(streams),
+            streams: StreamDrain::End(streams),
         };
         let drained = world.proxy.drain(replaced, limits).await;
         assert_eq!(drained.left, left);
@@ -248,7 +248,7 @@ async fn what_was_left_alone_is_drained_with_what_came_after_it() {
     let proxy = world.proxy.clone();
     let limits = DrainLimits {
         requests: LONG,
-        streams: Some(Duration::ZERO),
+        streams: StreamDrain::End(Duration::ZERO),
     };
     let drain = tokio::spawn(async move { proxy.drain(replaced, limits).await });
     assert_eq!(socket.rest().await, "");
