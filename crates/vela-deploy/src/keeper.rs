@@ -201,6 +201,8 @@ impl Keep {
         tracing::warn!(app = %self.launch.app, instance = %id, exit = %exit.status, "an instance died");
         self.running.retain(|one| one.instance.id != *id);
         self.launch.dirs.forget_tmp_of(id);
+        // Before it counts: whoever sees the restart must not see the health of before.
+        self.report(Health::Starting);
         self.shared.count_restart();
         self.shared.observe(Event::InstanceRestarted {
             instance: id.to_string(),

@@ -58,7 +58,7 @@ const CASES: &[Case] = &[
          2;a=\"b\"\r\nab\r\n0A\r\n0123456789\r\n0\r\n\r\n",
         &[
             "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n\
-           2\r\nab\r\na\r\n0123456789\r\n0\r\n\r\n",
+           c\r\nab0123456789\r\n0\r\n\r\n",
         ],
     ),
     passes(
@@ -574,10 +574,10 @@ impl Recorder {
 async fn record(mut socket: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
     let mut bytes = Vec::new();
     loop {
-        while let Some(length) = message(&bytes) {
-            let text = without_sender(&bytes.drain(..length).collect::<Vec<_>>());
+        while let Some((length, text)) = message(&bytes) {
+            drop(bytes.drain(..length));
             seen.lock().unwrap().push(Seen {
-                text,
+                text: without_sender(&text),
                 is_whole: true,
             });
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -590,7 +590,7 @@ async fn record(mut socket: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
         }
     }
     if !bytes.is_empty() {
-        let text = without_sender(&bytes);
+        let text = without_sender(&String::from_utf8_lossy(&bytes));
         seen.lock().unwrap().push(Seen {
             text,
             is_whole: false,
@@ -598,36 +598,42 @@ async fn record(mut socket: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
     }
 }
 
-/// The length of the first message, when it is whole.
-fn message(bytes: &[u8]) -> Option<usize> {
+/// The first message, when it is whole: its length, and its text with all data in one chunk, since how many there
+/// are depends on how the bytes came.
+fn message(bytes: &[u8]) -> Option<(usize, String)> {
     let text = std::str::from_utf8(bytes).unwrap();
     let head = text.find("\r\n\r\n")? + 4;
-    let body = if text[..head].contains("\r\ntransfer-encoding: chunked\r\n") {
-        let (mut at, mut is_last) = (head, false);
-        while !is_last {
-            let line = at + text[at..].find("\r\n")?;
-            let size = usize::from_str_radix(&text[at..line], 16).unwrap();
-            is_last = size == 0;
-            at = line + 2 + if is_last { 0 } else { size + 2 };
-        }
-        let end = match text.get(at..)?.strip_prefix("\r\n") {
-            Some(_) => at + 2,
-            None => at + text[at..].find("\r\n\r\n")? + 4,
-        };
-        end - head
-    } else {
+    if !text[..head].contains("\r\ntransfer-encoding: chunked\r\n") {
         let length = text[..head].split("\r\ncontent-length: ").nth(1);
-        length.map_or(0, |rest| {
+        let body = length.map_or(0, |rest| {
             rest.split("\r\n").next().unwrap().parse().unwrap()
-        })
+        });
+        return Some((head + body, text.get(..head + body)?.to_owned()));
+    }
+    let (mut at, mut data) = (head, String::new());
+    let last = loop {
+        let line = at + text[at..].find("\r\n")?;
+        let size = usize::from_str_radix(&text[at..line], 16).unwrap();
+        if size == 0 {
+            break line + 2;
+        }
+        data += text.get(line + 2..line + 2 + size)?;
+        at = line + 2 + size + 2;
+        text.get(..at)?;
     };
-    (bytes.len() >= head + body).then_some(head + body)
+    let end = match text[last..].strip_prefix("\r\n") {
+        Some(_) => last + 2,
+        None => last + text[last..].find("\r\n\r\n")? + 4,
+    };
+    let chunk = match data.len() {
+        0 => data,
+        size => format!("{size:x}\r\n{data}\r\n"),
+    };
+    Some((end, format!("{}{chunk}{}", &text[..head], &text[at..end])))
 }
 
-fn without_sender(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let lines = text.split_inclusive("\r\n");
-    lines
+fn without_sender(text: &str) -> String {
+    text.split_inclusive("\r\n")
         .filter(|line| !TELL_OF_SENDER.iter().any(|name| line.starts_with(name)))
         .collect()
 }
