@@ -116,7 +116,8 @@ pub struct Limits {
     /// The most client connections at one time from one address; more are closed at once.
     /// Unlimited by default: behind a load balancer all have the same address.
     pub connections_per_address: usize,
-    /// The most unused connections kept to one upstream by one worker. Default 128.
+    /// The most unused connections kept to one upstream by one worker. Default 1024:
+    /// as many as were in use at one time, since they are soon closed when they are not used again.
     pub upstream_idle: usize,
 }
 
@@ -129,7 +130,7 @@ impl Default for Limits {
             body_bytes: u64::MAX,
             connections: 65_536,
             connections_per_address: usize::MAX,
-            upstream_idle: 128,
+            upstream_idle: 1024,
         }
     }
 }

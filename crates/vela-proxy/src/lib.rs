@@ -164,6 +164,8 @@ mod route;
 mod route_options;
 mod route_table;
 mod router;
+#[cfg(target_os = "linux")]
+mod seats;
 mod serving;
 mod stats;
 mod stop;

@@ -11,6 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 use crate::accept::{accept, prepare, welcome};
 use crate::crew::Inbox;
 use crate::entrance::Entrance;
+#[cfg(target_os = "linux")]
+use crate::seats::{Seats, Sitter};
 use crate::stop::Stop;
 use crate::worker::Worker;
 use crate::{Drained, Listener};
@@ -39,12 +41,19 @@ impl Serving {
             })
             .collect::<io::Result<Vec<_>>>()?;
         // All that can fail is done before the first connection is accepted.
+        #[cfg(target_os = "linux")]
+        let seats = Arc::new(Seats::new(workers.len()));
         let prepared = workers
             .into_iter()
-            .map(|(worker, inbox)| {
-                let runtime = runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
+            .enumerate()
+            .map(|(number, (worker, inbox))| {
+                let mut runtime = runtime::Builder::new_current_thread();
+                #[cfg(target_os = "linux")]
+                if seats.are_many() {
+                    let sitter = Sitter::new(&seats, number);
+                    runtime.on_thread_park(move || sitter.look_around());
+                }
+                let runtime = runtime.enable_all().build()?;
                 let listeners = {
                     let _inside = runtime.enter();
                     listeners
@@ -55,11 +64,11 @@ impl Serving {
                         })
                         .collect::<io::Result<Vec<_>>>()?
                 };
-                Ok((runtime, listeners, worker, inbox))
+                Ok((number, runtime, listeners, worker, inbox))
             })
             .collect::<io::Result<Vec<_>>>()?;
         let mut ends = Vec::with_capacity(prepared.len());
-        for (number, (runtime, listeners, worker, inbox)) in prepared.into_iter().enumerate() {
+        for (number, runtime, listeners, worker, inbox) in prepared {
             let (ended, end) = oneshot::channel();
             thread::Builder::new()
                 .name(format!("vela-proxy-{number}"))
