@@ -268,3 +268,71 @@ pub(crate) fn shortest_limit(config: &ProxyConfig) -> Duration {
     ];
     all.into_iter().min().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::chunks::Chunks;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+    const ASKED: Asked = Asked {
+        is_head: false,
+        is_idempotent: false,
+        is_http11: true,
+        keep_alive: true,
+        expects_continue: false,
+        takes_trailers: false,
+        upgrades: false,
+    };
+
+    /// What comes of an upload in chunks whose upstream takes the head and one chunk, says this,
+    /// and closes, while the next chunk is on its way.
+    async fn cut_off(says: &[u8], next: &[u8]) -> Result<u16, Trouble> {
+        let (mut outside, client) = duplex(1024);
+        let (upstream, mut app) = duplex(1024);
+        let (mut client, mut upstream) = (Wire::new(client), Wire::new(upstream));
+        upstream.output.append(HEAD);
+        let config = ProxyConfig::default();
+        let mut call = Call {
+            client: &mut client,
+            upstream: &mut upstream,
+            upload: &mut Upload {
+                flow: Flow::chunks(Chunks::default(), true, true),
+                state: Uploaded::NotYet,
+                departure: Departure::default(),
+            },
+            patience: &mut Patience::new(shortest_limit(&config)),
+            asked: &ASKED,
+            config: &config,
+            may_stay: true,
+            hsts: None,
+        };
+        let mut head_end = HeadEnd::default();
+        let mut answer = poll_fn(|cx| {
+            let limit = Duration::from_secs(60);
+            call.poll_answer(cx, &mut head_end, limit)
+        });
+        outside.write_all(b"3\r\nabc\r\n").await.unwrap();
+        assert!(futures::poll!(&mut answer).is_pending());
+        let mut taken = [0; HEAD.len() + 8];
+        app.read_exact(&mut taken).await.unwrap();
+        assert!(taken.ends_with(b"3\r\nabc\r\n"));
+        app.write_all(says).await.unwrap();
+        drop(app);
+        outside.write_all(next).await.unwrap();
+        answer.await.map(|answered| answered.status)
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_in_part_is_not_unsent() {
+        for next in [&b"3\r\ndef\r\n"[..], b"0\r\n\r\n"] {
+            let early = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
+            assert_eq!(cut_off(early, next).await, Ok(413));
+            assert_eq!(cut_off(b"", next).await, Err(Trouble::Lost));
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! Kept connections, retries and stand-ins.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::world::{Backend, Client, LONG, World};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use vela_proxy::{ProxyConfig, Router, Timeouts};
 
 #[tokio::test]
@@ -157,6 +160,63 @@ async fn a_client_that_leaves_while_its_upload_is_not_taken_is_noticed() {
                 (stats.in_flight, stats.connections) == (0, 0)
             })
             .await;
+    }
+}
+
+/// An upstream that takes so much of a request and dies. Gives what each connection began with.
+async fn dying(most: usize) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let begins = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&begins);
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut taken = Vec::new();
+            while taken.len() < most && socket.read_buf(&mut taken).await.unwrap_or(0) > 0 {}
+            taken.truncate(40);
+            all.lock().unwrap().push(taken);
+            socket2::SockRef::from(&socket)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+    });
+    (addr, begins)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_begins_with_a_piece_of_a_body() {
+    let world = World::start();
+    let (one, begins) = dying(64 * 1024).await;
+    let (two, more_begins) = dying(64 * 1024).await;
+    drop(world.route(&[one, two]).await);
+    let chunk = format!("{:x}\r\n{}\r\n", 3000, "x".repeat(3000)).repeat(8);
+    for _ in 0..50 {
+        let mut client = world.client().await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        let (mut reading, mut writing) = client.socket.into_inner().into_split();
+        let upload = async { while writing.write_all(chunk.as_bytes()).await.is_ok() {} };
+        let mut answer = [0; 12];
+        let answered = async { reading.read_exact(&mut answer).await };
+        tokio::select! {
+            () = upload => {}
+            read = answered => {
+                read.unwrap();
+                assert_eq!(&answer, b"HTTP/1.1 502");
+            }
+        }
+    }
+    let begins = [
+        begins.lock().unwrap().clone(),
+        more_begins.lock().unwrap().clone(),
+    ]
+    .concat();
+    assert!(begins.len() >= 50);
+    for begin in begins {
+        let begin = String::from_utf8_lossy(&begin);
+        assert!(begin.starts_with("POST / HTTP/1.1\r\n"), "{begin}");
     }
 }
 
