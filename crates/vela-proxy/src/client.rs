@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -314,16 +314,19 @@ impl<C: ClientStream> Client<C> {
     /// to reset the connection, and a reset overtakes what the client has not read yet.
     async fn linger(&mut self) {
         self.wire.input.release();
+        self.wire.output.release();
         self.patience.end();
         self.patience.wait(Wait::Linger, LINGER);
         let mut unwanted = LINGER_BYTES;
         let mut is_shut = false;
         poll_fn(|cx| {
             if !is_shut {
-                if ready!(Pin::new(&mut self.wire.stream).poll_shutdown(cx)).is_err() {
-                    return Poll::Ready(());
+                match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => is_shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    // Its end is a word that the client does not take.
+                    Poll::Pending => return self.patience.poll_over(cx).map(|_| ()),
                 }
-                is_shut = true;
             }
             while unwanted > 0 {
                 match self.wire.poll_fill(cx, 1) {
