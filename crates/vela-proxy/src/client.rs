@@ -396,9 +396,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
-    use crate::crew::Crew;
-    use crate::turnstile::Turnstile;
-    use crate::{ProxyConfig, Timeouts};
+    use crate::Timeouts;
 
     use super::*;
 
@@ -407,19 +405,7 @@ mod tests {
     /// There is no route: each request is answered 404.
     fn serve(timeouts: Timeouts) -> (DuplexStream, JoinHandle<()>, Arc<Worker>) {
         let (outside, inside) = duplex(1024);
-        let worker = Arc::new(Worker {
-            routes: Arc::default(),
-            config: Arc::new(ProxyConfig {
-                timeouts,
-                ..ProxyConfig::default()
-            }),
-            pool: Arc::new(crate::pool::Pool::new(1, Duration::ZERO)),
-            counters: Arc::default(),
-            live: Arc::new(InFlight::new()),
-            crew: Arc::new(Crew::of(0).0),
-            turnstile: Arc::new(Turnstile::new(usize::MAX)),
-            stop: Arc::default(),
-        });
+        let worker = Arc::new(Worker::idle(timeouts));
         let live = Pinned::new(&worker.live);
         let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
         let ticket = worker.turnstile.enter(peer.ip()).unwrap();

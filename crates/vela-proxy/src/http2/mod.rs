@@ -2,6 +2,7 @@
 //! HTTP/1.1 is to the rest of the proxy: a head, a body, and what is written back.
 
 mod head;
+mod scale;
 mod settings;
 mod stream;
 
@@ -25,6 +26,7 @@ use crate::in_flight::{InFlight, Pinned};
 use crate::stats::Open;
 use crate::turnstile::Ticket;
 use crate::worker::Worker;
+use scale::{Scale, Weighed};
 use stream::Stream;
 
 /// What speaks HTTP/2, as application protocols are negotiated.
@@ -55,6 +57,8 @@ async fn serve_streams<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timeouts = &worker.config.timeouts;
+    let scale = Scale::default();
+    let socket = Weighed::new(socket, &scale);
     let handshake = settings::of(&worker.config.limits).handshake(socket);
     let mut connection = match timeout(timeouts.header_read, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -65,13 +69,14 @@ async fn serve_streams<S>(
     let mut ticks = ticks(timeouts.keep_alive);
     let mut idle_ticks = 0;
     let mut is_ending = false;
+    let mut is_stopping = false;
     let mut stopping = pin!(worker.stop.wait());
     loop {
         let event = poll_fn(|cx| {
             if let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 return Poll::Ready(Event::Accepted(accepted));
             }
-            if !is_ending && stopping.as_mut().poll(cx).is_ready() {
+            if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Stop);
             }
             ticks.poll_tick(cx).map(|_| Event::Tick)
@@ -92,23 +97,24 @@ async fn serve_streams<S>(
             }
             Event::Accepted(None) => return,
             Event::Stop => {
+                is_stopping = true;
                 is_ending = true;
                 connection.graceful_shutdown();
                 ticks = self::ticks(FAREWELL);
                 idle_ticks = 0;
             }
-            // What a client has not taken yet keeps a connection from being idle only when it
-            // is to stop: else nobody would ever end it.
-            Event::Tick
-                if streams.open.load(Ordering::Relaxed) > 0
-                    || (worker.stop.is_told() && connection.has_streams()) =>
-            {
-                idle_ticks = 0;
-                streams.forget_half();
-            }
             Event::Tick => {
-                idle_ticks += 1;
                 streams.forget_half();
+                let is_taking = scale.tips();
+                // What a client has not taken yet keeps a connection from being idle as long as
+                // it takes some, or when it is to stop: else nobody would ever end it.
+                let is_busy = streams.open.load(Ordering::Relaxed) > 0
+                    || (connection.has_streams() && (is_taking || is_stopping));
+                if is_busy {
+                    idle_ticks = 0;
+                    continue;
+                }
+                idle_ticks += 1;
                 if idle_ticks == IDLE_TICKS && !is_ending {
                     is_ending = true;
                     connection.graceful_shutdown();
@@ -237,7 +243,54 @@ const LEFT_AT_FIRST: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::duplex;
+
     use super::*;
+    use crate::Timeouts;
+
+    /// Of a frame, without what is in it (RFC 9113, 4.1).
+    const GOAWAY: u8 = 7;
+
+    /// It has been told to go for being idle, and keeps silent.
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_a_connection_that_is_ending_anyway() {
+        let keep_alive = Duration::from_secs(400);
+        let worker = Arc::new(Worker::idle(Timeouts {
+            keep_alive,
+            ..Timeouts::default()
+        }));
+        let (mut client, socket) = duplex(1024);
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let serving = tokio::spawn(serve(
+            Arc::clone(&worker),
+            Arc::default(),
+            peer,
+            Pinned::new(&worker.live).unwrap(),
+            socket,
+            worker.turnstile.enter(peer.ip()).unwrap(),
+        ));
+        let begun = Instant::now();
+        let no_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        client.write_all(&no_settings).await.unwrap();
+        let mut head = [0; 9];
+        while head[3] != GOAWAY {
+            client.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            client
+                .read_exact(&mut vec![0; length as usize])
+                .await
+                .unwrap();
+        }
+        assert!(begun.elapsed() >= keep_alive);
+        let told = Instant::now();
+        worker.stop.tell(told + keep_alive);
+        serving.await.unwrap();
+        assert!(told.elapsed() < 3 * FAREWELL, "{:?}", told.elapsed());
+    }
 
     #[test]
     fn only_who_leaves_much_and_most_at_once_is_a_flood() {
