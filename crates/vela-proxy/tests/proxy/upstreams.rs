@@ -124,7 +124,7 @@ async fn a_request_that_is_answered_early_lasts_until_its_body_has_ended() {
 async fn a_client_that_leaves_while_its_upload_is_not_taken_is_noticed() {
     let world = World::with(ProxyConfig {
         timeouts: Timeouts {
-            body_read: 10 * LONG,
+            response: 10 * LONG,
             ..Timeouts::default()
         },
         ..ProxyConfig::default()
@@ -225,7 +225,7 @@ async fn no_connection_begins_with_a_piece_of_a_body() {
 async fn an_upstream_that_is_deaf_after_an_early_answer_is_given_up() {
     let world = World::with(ProxyConfig {
         timeouts: Timeouts {
-            body_read: Duration::from_millis(100),
+            response: Duration::from_millis(100),
             ..Timeouts::default()
         },
         ..ProxyConfig::default()
