@@ -135,7 +135,8 @@ impl<C: ClientStream> Client<C> {
     async fn refuse(&mut self, failure: Failure) -> After {
         let head = self.wire.input.filled();
         self.record.begin_unread(&self.worker, head, C::VERSION);
-        let after = self.page(Page::of(failure), true).await;
+        let with_body = !self.record.is_head();
+        let after = self.page(Page::of(failure), with_body).await;
         self.record.end(&self.worker, &self.peer);
         after
     }
