@@ -5,7 +5,7 @@ const SMALL: usize = 16 * 1024;
 /// What it holds once reads fill it: fewer and larger calls for large bodies.
 const LARGE: usize = 256 * 1024;
 /// How many buffers of each size a thread keeps for their next use.
-const KEPT_SMALL: usize = 64;
+const KEPT_SMALL: usize = 256;
 const KEPT_LARGE: usize = 16;
 
 /// Bytes that came and have not been used yet, or that have not been sent yet.
@@ -19,6 +19,7 @@ pub(crate) struct Buffer {
     start: usize,
     end: usize,
     is_bulk: bool,
+    was_consumed: bool,
 }
 
 impl Buffer {
@@ -36,17 +37,20 @@ impl Buffer {
 
     /// The first bytes were used.
     pub(crate) fn consume(&mut self, count: usize) {
+        self.was_consumed |= count > 0;
         self.start = (self.start + count).min(self.end);
     }
 
-    /// Whether nothing of it was consumed since the last [`append`](Self::append).
+    /// Whether nothing was consumed of all that it ever held. Where its bytes begin does not tell:
+    /// who adds to it may move them.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.start == 0
+        !self.was_consumed
     }
 
     /// What was consumed since the last [`append`](Self::append) is there again.
     pub(crate) fn rewind(&mut self) {
         self.start = 0;
+        self.was_consumed = false;
     }
 
     /// Adds bytes at the end.
@@ -64,6 +68,7 @@ impl Buffer {
         self.start = 0;
         self.end = 0;
         self.is_bulk = false;
+        self.was_consumed = false;
         self.give_back();
     }
 
@@ -178,6 +183,21 @@ mod tests {
         buffer.consume(1);
         buffer.rewind();
         assert_eq!(buffer.filled(), b"e");
+    }
+
+    #[test]
+    fn is_touched_by_what_was_consumed_and_not_by_what_moves() {
+        let mut buffer = Buffer::default();
+        buffer.append(b"head");
+        assert!(buffer.is_untouched());
+        buffer.consume(4);
+        buffer.append(b"body");
+        assert!(!buffer.is_untouched(), "begun anew");
+        buffer.consume(1);
+        buffer.append(&[b'x'; SMALL]);
+        assert!(!buffer.is_untouched(), "moved to the front");
+        buffer.release();
+        assert!(buffer.is_untouched());
     }
 
     #[test]

@@ -79,7 +79,8 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     /// Sends the request until the head of its response is there. That of the client's response
-    /// is in its output then. `patience` is for the begin of the response.
+    /// is in its output then. `patience` is for the next piece of the request to be taken, and
+    /// then for the begin of the response.
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -117,10 +118,14 @@ where
             if self.client.stream.poll_left(cx).is_ready() || self.poll_departed(cx).is_ready() {
                 return Poll::Ready(Err(Trouble::ClientGone));
             }
-            self.wait_for_body();
+            self.wait_for_upload(patience);
         } else if poll_gone(self.client, cx).is_ready() {
             return Poll::Ready(Err(Trouble::ClientGone));
         } else {
+            // It was the last piece.
+            if self.upload.flow.has_moved() {
+                self.patience.end();
+            }
             self.patience.wait(Wait::Response, patience);
         }
         self.patience.poll_over(cx).map(|wait| match wait {
@@ -150,7 +155,17 @@ where
             Poll::Ready(Ok(())) if self.client.stream.poll_left(cx).is_ready() => {
                 return Poll::Ready(Err(Cut::ByClient));
             }
-            Poll::Ready(Ok(())) => self.wait_for_body(),
+            Poll::Ready(Ok(())) => {
+                self.wait_for_upload(limits.response);
+                return self.patience.poll_over(cx).map(|wait| match wait {
+                    // The response is whole all the same.
+                    Wait::Response => {
+                        self.upload.state = Uploaded::Unwanted;
+                        Ok(())
+                    }
+                    _ => Err(Cut::ByClient),
+                });
+            }
             Poll::Ready(Err(Broken::Source | Broken::TooLarge)) => {
                 return Poll::Ready(Err(Cut::ByUpstream));
             }
@@ -203,12 +218,18 @@ where
         Poll::Pending
     }
 
-    fn wait_for_body(&mut self) {
+    /// Waits for the client to send the next piece of the body, or for the upstream to take it,
+    /// which has as much time for that as for its response.
+    fn wait_for_upload(&mut self, patience: Duration) {
         if self.upload.flow.has_moved() {
             self.patience.end();
         }
-        let limit = self.config.timeouts.body_read;
-        self.patience.wait(Wait::Body, limit);
+        match self.upload.flow.awaits() {
+            Awaits::Source => self
+                .patience
+                .wait(Wait::Body, self.config.timeouts.body_read),
+            Awaits::Sink => self.patience.wait(Wait::Response, patience),
+        }
     }
 
     fn read_head(&mut self, head_end: &mut HeadEnd) -> Result<Option<Answered>, Trouble> {
@@ -267,4 +288,114 @@ pub(crate) fn shortest_limit(config: &ProxyConfig) -> Duration {
         limits.response,
     ];
     all.into_iter().min().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::chunks::Chunks;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The status of what comes of a request with such a body.
+    async fn ask(client: DuplexStream, upstream: DuplexStream, body: Flow) -> Result<u16, Trouble> {
+        let (mut client, mut upstream) = (Wire::new(client), Wire::new(upstream));
+        upstream.output.append(HEAD);
+        let config = ProxyConfig::default();
+        let mut call = Call {
+            client: &mut client,
+            upstream: &mut upstream,
+            upload: &mut Upload {
+                flow: body,
+                state: Uploaded::NotYet,
+                departure: Departure::default(),
+            },
+            patience: &mut Patience::new(shortest_limit(&config)),
+            asked: &Asked {
+                is_head: false,
+                is_idempotent: false,
+                is_http11: true,
+                keep_alive: true,
+                expects_continue: false,
+                takes_trailers: false,
+                upgrades: false,
+            },
+            config: &config,
+            may_stay: true,
+            hsts: None,
+        };
+        let mut head_end = HeadEnd::default();
+        let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end, PATIENCE)).await;
+        answered.map(|answered| answered.status)
+    }
+
+    /// What comes of an upload in chunks whose upstream takes the head and one chunk, says this,
+    /// and closes, while the next chunk is on its way.
+    async fn cut_off(says: &[u8], next: &[u8]) -> Result<u16, Trouble> {
+        let (mut outside, client) = duplex(1024);
+        let (upstream, mut app) = duplex(1024);
+        let chunks = Flow::chunks(Chunks::default(), true, true);
+        let mut asking = Box::pin(ask(client, upstream, chunks));
+        outside.write_all(b"3\r\nabc\r\n").await.unwrap();
+        assert!(futures::poll!(&mut asking).is_pending());
+        let mut taken = [0; HEAD.len() + 8];
+        app.read_exact(&mut taken).await.unwrap();
+        assert!(taken.ends_with(b"3\r\nabc\r\n"));
+        app.write_all(says).await.unwrap();
+        drop(app);
+        outside.write_all(next).await.unwrap();
+        asking.await
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_in_part_is_not_unsent() {
+        for next in [&b"3\r\ndef\r\n"[..], b"0\r\n\r\n"] {
+            let early = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
+            assert_eq!(cut_off(early, next).await, Ok(413));
+            assert_eq!(cut_off(b"", next).await, Err(Trouble::Lost));
+        }
+    }
+
+    /// Each side is waited for as it may be, however slow the other is.
+    #[tokio::test(start_paused = true)]
+    async fn the_upstream_has_its_time_for_each_piece_and_then_for_its_response() {
+        let slow = PATIENCE * 9 / 10;
+        let (mut outside, client) = duplex(1024);
+        // There is room for one piece of three.
+        let (upstream, mut app) = duplex(HEAD.len());
+        outside.write_all(&[b'x'; 2 * HEAD.len()]).await.unwrap();
+        let body = Flow::length(2 * HEAD.len() as u64);
+        let asking = tokio::spawn(ask(client, upstream, body));
+        for _ in 0..2 {
+            sleep(slow).await;
+            app.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+        }
+        sleep(slow).await;
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        app.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+        app.write_all(answer).await.unwrap();
+        assert_eq!(asking.await.unwrap(), Ok(204));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_go_on_is_told_from_the_other() {
+        for (sent, trouble, limit) in [
+            (&b"body"[..], Trouble::ResponseTimedOut, PATIENCE),
+            (b"", Trouble::BodyTimedOut, Duration::from_secs(30)),
+        ] {
+            let (mut outside, client) = duplex(1024);
+            let (upstream, _app) = duplex(HEAD.len());
+            outside.write_all(sent).await.unwrap();
+            let begun = Instant::now();
+            let answered = ask(client, upstream, Flow::length(4)).await;
+            assert_eq!(answered, Err(trouble));
+            assert_eq!(begun.elapsed(), limit);
+        }
+    }
 }

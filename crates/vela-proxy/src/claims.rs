@@ -15,6 +15,7 @@ pub(crate) struct Claims<'h, 'b> {
 }
 
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
+pub(crate) const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 const FORWARDED: &str = "forwarded";
 
 impl<'h, 'b> Claims<'h, 'b> {
@@ -104,6 +105,15 @@ impl<'h, 'b> Claims<'h, 'b> {
         told.filter(|text| normalise(text).is_some())
     }
 
+    /// What was stripped of the path that the client asked for, without a slash at its end.
+    pub(crate) fn prefix(&self) -> Option<&'b [u8]> {
+        let mut prefix = self.only(FORWARDED_PREFIX)?;
+        while let Some(shorter) = prefix.strip_suffix(b"/") {
+            prefix = shorter;
+        }
+        Some(prefix)
+    }
+
     /// Whether `Forwarded` says it.
     pub(crate) fn forwarded_says(&self, what: impl Fn(&Element<'b>) -> Option<&'b str>) -> bool {
         self.forwarded.iter().any(|element| what(element).is_some())
@@ -126,9 +136,9 @@ fn values<'b>(
 /// Whether a claim is passed on as it is. `_` for `-` comes from someone before the proxy.
 pub(crate) fn is_passed_on(name: &[u8]) -> bool {
     let is_forwarded = name
-        .get(..FORWARDED_PREFIX.len())
-        .is_some_and(|begin| begin.eq_ignore_ascii_case(FORWARDED_PREFIX));
+        .get(..FORWARDED_ANY.len())
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(FORWARDED_ANY));
     is_forwarded && !name.contains(&b'_') && !name.eq_ignore_ascii_case(FORWARDED_FOR.as_bytes())
 }
 
-const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
+const FORWARDED_ANY: &[u8] = b"x-forwarded-";

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -135,7 +135,8 @@ impl<C: ClientStream> Client<C> {
     async fn refuse(&mut self, failure: Failure) -> After {
         let head = self.wire.input.filled();
         self.record.begin_unread(&self.worker, head, C::VERSION);
-        let after = self.page(Page::of(failure), true).await;
+        let with_body = !self.record.is_head();
+        let after = self.page(Page::of(failure), with_body).await;
         self.record.end(&self.worker, &self.peer);
         after
     }
@@ -314,16 +315,19 @@ impl<C: ClientStream> Client<C> {
     /// to reset the connection, and a reset overtakes what the client has not read yet.
     async fn linger(&mut self) {
         self.wire.input.release();
+        self.wire.output.release();
         self.patience.end();
         self.patience.wait(Wait::Linger, LINGER);
         let mut unwanted = LINGER_BYTES;
         let mut is_shut = false;
         poll_fn(|cx| {
             if !is_shut {
-                if ready!(Pin::new(&mut self.wire.stream).poll_shutdown(cx)).is_err() {
-                    return Poll::Ready(());
+                match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => is_shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    // Its end is a word that the client does not take.
+                    Poll::Pending => return self.patience.poll_over(cx).map(|_| ()),
                 }
-                is_shut = true;
             }
             while unwanted > 0 {
                 match self.wire.poll_fill(cx, 1) {
@@ -393,9 +397,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
-    use crate::crew::Crew;
-    use crate::turnstile::Turnstile;
-    use crate::{ProxyConfig, Timeouts};
+    use crate::Timeouts;
 
     use super::*;
 
@@ -404,19 +406,7 @@ mod tests {
     /// There is no route: each request is answered 404.
     fn serve(timeouts: Timeouts) -> (DuplexStream, JoinHandle<()>, Arc<Worker>) {
         let (outside, inside) = duplex(1024);
-        let worker = Arc::new(Worker {
-            routes: Arc::default(),
-            config: Arc::new(ProxyConfig {
-                timeouts,
-                ..ProxyConfig::default()
-            }),
-            pool: Arc::new(crate::pool::Pool::new(1, Duration::ZERO)),
-            counters: Arc::default(),
-            live: Arc::new(InFlight::new()),
-            crew: Arc::new(Crew::of(0).0),
-            turnstile: Arc::new(Turnstile::new(usize::MAX)),
-            stop: Arc::default(),
-        });
+        let worker = Arc::new(Worker::idle(timeouts));
         let live = Pinned::new(&worker.live);
         let peer: SocketAddr = ([192, 0, 2, 1], 1).into();
         let ticket = worker.turnstile.enter(peer.ip()).unwrap();

@@ -61,15 +61,15 @@ pub struct Timeouts {
     /// For the next request on a kept-alive client connection, from when the client has taken the
     /// last response. Default 75 s.
     pub keep_alive: Duration,
-    /// For the next piece of a request's body. Then 408. It does not count while the upstream
-    /// responds; a body that stalls after that ends the connection. Default 30 s.
+    /// For a client to send the next piece of a request's body. Then 408. It does not count while
+    /// the upstream responds; a body that stalls after that ends the connection. Default 30 s.
     pub body_read: Duration,
     /// For a client to take the next piece of a response. Default 60 s.
     pub write: Duration,
     /// For an upstream to accept a connection. Then 504, or another upstream. Default 5 s.
     pub connect: Duration,
-    /// For an upstream to begin its response, from the end of the request's body. Then 504.
-    /// Default 60 s.
+    /// For an upstream to take the next piece of a request, and to begin its response once it has
+    /// all of it. Then 504. Default 60 s.
     pub response: Duration,
     /// For the route of an upstream that refuses connections to change, before the request is answered 502: whoever
     /// applies routes may be about to say that the instance died. Default 100 ms.

@@ -100,7 +100,8 @@ impl<C: ClientStream> Client<C> {
             Ok(translated) => translated,
             Err(refusal) => {
                 let page = Page::of(Failure::Refused(refusal));
-                return self.page(page.with_page_of(decision.pages()), true).await;
+                let page = page.with_page_of(decision.pages());
+                return self.page(page, !self.record.is_head()).await;
             }
         };
         self.record.understood(&self.provenance, &self.host);
@@ -173,8 +174,10 @@ impl<C: ClientStream> Client<C> {
         asked: &Asked,
         upload: &mut Upload,
     ) -> After {
+        // Those of HTTP/1.0 would have to be told that it stays.
         let stays = is_sound
             && asked.keep_alive
+            && asked.is_http11
             && (upload.state == Uploaded::Wholly || upload.flow.skip(&mut self.wire.input));
         self.record.bytes_in = upload.flow.passed();
         self.write_page(page, !asked.is_head, stays).await

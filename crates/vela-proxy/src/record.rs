@@ -51,6 +51,11 @@ impl Record {
         self.is_timed = false;
     }
 
+    /// Whether the answer is to have no body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.begun.is_some()
     }

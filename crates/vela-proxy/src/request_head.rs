@@ -3,7 +3,7 @@ use std::mem::MaybeUninit;
 
 use crate::buffer::Buffer;
 use crate::chunks::Chunks;
-use crate::claims::{self, Claims};
+use crate::claims::{self, Claims, FORWARDED_PREFIX};
 use crate::decision::{Decision, Destination};
 use crate::field::{Field, elements, number};
 use crate::flow::Flow;
@@ -146,6 +146,7 @@ pub(crate) fn translate<'d>(
     out.append(b" HTTP/1.1\r\nhost: ");
     out.append(written_host.as_bytes());
     out.append(b"\r\n");
+    let is_prefix = |name: &[u8]| name.eq_ignore_ascii_case(FORWARDED_PREFIX.as_bytes());
     let passes = |field: Field, name: &[u8]| match field {
         Field::Other if claim.is_some_and(|claim| claim.is_like(name)) => {
             let is_it = |claim: &HeaderName| name.eq_ignore_ascii_case(claim.as_str().as_bytes());
@@ -154,6 +155,8 @@ pub(crate) fn translate<'d>(
         Field::Other => !said.is_named(name),
         Field::ContentType | Field::ProxyAuthenticate => !said.is_named(name),
         Field::Trailer => true,
+        // The one line for it says both.
+        Field::Claim if prefix.is_some() && is_prefix(name) => false,
         Field::Claim => peer.is_trusted && claims::is_passed_on(name),
         _ => false,
     };
@@ -169,8 +172,14 @@ pub(crate) fn translate<'d>(
     }
     provenance.id = forwarded::tell(peer, claims.as_ref(), client, written_host, out);
     if let Some(prefix) = prefix {
+        let given = claims.as_ref().and_then(Claims::prefix);
+        let given = given.unwrap_or_default();
         out.append(b"x-forwarded-prefix: ");
-        out.append(prefix.as_str().as_bytes());
+        out.append(given);
+        // What strips nothing adds nothing.
+        if given.is_empty() || prefix.as_str() != "/" {
+            out.append(prefix.as_str().as_bytes());
+        }
         out.append(b"\r\n");
     }
     match (protocol, said.takes_trailers) {

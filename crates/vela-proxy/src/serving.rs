@@ -67,7 +67,11 @@ impl Serving {
                 Ok((number, runtime, listeners, worker, inbox))
             })
             .collect::<io::Result<Vec<_>>>()?;
-        let mut ends = Vec::with_capacity(prepared.len());
+        // Dropped when one cannot be started, it stops those that were.
+        let mut serving = Serving {
+            stop,
+            ends: Vec::with_capacity(prepared.len()),
+        };
         for (number, runtime, listeners, worker, inbox) in prepared {
             let (ended, end) = oneshot::channel();
             thread::Builder::new()
@@ -77,9 +81,9 @@ impl Serving {
                     // Nobody waits for it when the `Serving` was dropped.
                     ended.send(left).ok();
                 })?;
-            ends.push(end);
+            serving.ends.push(end);
         }
-        Ok(Serving { stop, ends })
+        Ok(serving)
     }
 
     /// Stops accepting, lets the requests and tunnels in flight end, `deadline` at most, and ends

@@ -2,9 +2,11 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
 
 use crate::Address;
 
@@ -18,6 +20,7 @@ pub(crate) enum UpstreamStream {
 }
 
 impl UpstreamStream {
+    /// It may take for ever.
     pub(crate) async fn connect(address: &Address) -> io::Result<UpstreamStream> {
         #[cfg(feature = "fuzzing")]
         if let Some(stream) = crate::fuzzing::dialled() {
@@ -29,7 +32,15 @@ impl UpstreamStream {
                 stream.set_nodelay(true)?;
                 Ok(UpstreamStream::Tcp(stream))
             }
-            Address::Unix(path) => UnixStream::connect(path).await.map(UpstreamStream::Unix),
+            Address::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    // Where TCP would wait, the kernel says that the peer's queue is full.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        sleep(Duration::from_millis(fastrand::u64(2..=10))).await;
+                    }
+                    connected => return connected.map(UpstreamStream::Unix),
+                }
+            },
         }
     }
 

@@ -23,3 +23,23 @@ pub(crate) struct Worker {
     pub(crate) turnstile: Arc<Turnstile>,
     pub(crate) stop: Arc<Stop>,
 }
+
+#[cfg(test)]
+impl Worker {
+    /// Alone, and without a route: each request is answered 404.
+    pub(crate) fn idle(timeouts: crate::Timeouts) -> Worker {
+        Worker {
+            routes: Arc::default(),
+            config: Arc::new(ProxyConfig {
+                timeouts,
+                ..ProxyConfig::default()
+            }),
+            pool: Arc::new(Pool::new(1, std::time::Duration::ZERO)),
+            counters: Arc::default(),
+            live: Arc::new(InFlight::new()),
+            crew: Arc::new(Crew::of(0).0),
+            turnstile: Arc::new(Turnstile::new(usize::MAX)),
+            stop: Arc::default(),
+        }
+    }
+}

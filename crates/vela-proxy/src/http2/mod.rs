@@ -2,12 +2,14 @@
 //! HTTP/1.1 is to the rest of the proxy: a head, a body, and what is written back.
 
 mod head;
+mod outbox;
 mod settings;
 mod stream;
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -25,6 +27,7 @@ use crate::in_flight::{InFlight, Pinned};
 use crate::stats::Open;
 use crate::turnstile::Ticket;
 use crate::worker::Worker;
+use outbox::Outbox;
 use stream::Stream;
 
 /// What speaks HTTP/2, as application protocols are negotiated.
@@ -36,26 +39,34 @@ pub(crate) async fn serve<S>(
     entrance: Arc<Entrance>,
     peer: SocketAddr,
     _live: Pinned<InFlight>,
-    mut socket: S,
+    socket: S,
     _ticket: Ticket,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _open = Open::count(&worker.counters);
-    serve_streams(&worker, &entrance, peer, &mut socket).await;
-    linger(&mut socket).await;
+    let outbox = Outbox::new(socket);
+    serve_streams(&worker, &entrance, peer, &outbox).await;
+    linger(&mut outbox.slot()).await;
 }
 
 async fn serve_streams<S>(
     worker: &Arc<Worker>,
     entrance: &Arc<Entrance>,
     peer: SocketAddr,
-    socket: &mut S,
+    outbox: &Outbox<S>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timeouts = &worker.config.timeouts;
-    let handshake = settings::of(&worker.config.limits).handshake(socket);
+    let mut handshake = settings::of(&worker.config.limits).handshake(outbox.slot());
+    let handshake = poll_fn(|cx| {
+        let shaken = Pin::new(&mut handshake).poll(cx);
+        match outbox.poll_send(cx) {
+            Poll::Ready(Err(error)) if shaken.is_pending() => Poll::Ready(Err(error)),
+            _ => shaken.map_err(io::Error::other),
+        }
+    });
     let mut connection = match timeout(timeouts.header_read, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::trace!(%error, "a client does not speak HTTP/2"),
@@ -65,13 +76,17 @@ async fn serve_streams<S>(
     let mut ticks = ticks(timeouts.keep_alive);
     let mut idle_ticks = 0;
     let mut is_ending = false;
+    let mut is_stopping = false;
     let mut stopping = pin!(worker.stop.wait());
     loop {
         let event = poll_fn(|cx| {
             if let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 return Poll::Ready(Event::Accepted(accepted));
             }
-            if !is_ending && stopping.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(Err(error)) = outbox.poll_send(cx) {
+                return Poll::Ready(Event::Failed(error));
+            }
+            if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Stop);
             }
             ticks.poll_tick(cx).map(|_| Event::Tick)
@@ -90,25 +105,30 @@ async fn serve_streams<S>(
             Event::Accepted(Some(Err(error))) => {
                 return tracing::trace!(%error, "a connection of HTTP/2 has failed");
             }
+            Event::Failed(error) => {
+                return tracing::trace!(%error, "a connection of HTTP/2 has failed");
+            }
             Event::Accepted(None) => return,
             Event::Stop => {
+                is_stopping = true;
                 is_ending = true;
                 connection.graceful_shutdown();
                 ticks = self::ticks(FAREWELL);
                 idle_ticks = 0;
             }
-            // What a client has not taken yet keeps a connection from being idle only when it
-            // is to stop: else nobody would ever end it.
-            Event::Tick
-                if streams.open.load(Ordering::Relaxed) > 0
-                    || (worker.stop.is_told() && connection.has_streams()) =>
-            {
-                idle_ticks = 0;
-                streams.forget_half();
-            }
             Event::Tick => {
-                idle_ticks += 1;
                 streams.forget_half();
+                let is_taking = outbox.tips();
+                // What a client has not taken yet keeps a connection from being idle as long as
+                // it takes some, or when it is to stop: else nobody would ever end it.
+                let is_busy = streams.open.load(Ordering::Relaxed) > 0
+                    || ((connection.has_streams() || !outbox.is_empty())
+                        && (is_taking || is_stopping));
+                if is_busy {
+                    idle_ticks = 0;
+                    continue;
+                }
+                idle_ticks += 1;
                 if idle_ticks == IDLE_TICKS && !is_ending {
                     is_ending = true;
                     connection.graceful_shutdown();
@@ -154,6 +174,7 @@ type Asked = (http::Request<h2::RecvStream>, SendResponse<Bytes>);
 #[expect(clippy::large_enum_variant, reason = "it is used up where it is made")]
 enum Event {
     Accepted(Option<Result<Asked, h2::Error>>),
+    Failed(io::Error),
     Stop,
     Tick,
 }
@@ -237,7 +258,54 @@ const LEFT_AT_FIRST: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::duplex;
+
     use super::*;
+    use crate::Timeouts;
+
+    /// Of a frame, without what is in it (RFC 9113, 4.1).
+    const GOAWAY: u8 = 7;
+
+    /// It has been told to go for being idle, and keeps silent.
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_a_connection_that_is_ending_anyway() {
+        let keep_alive = Duration::from_secs(400);
+        let worker = Arc::new(Worker::idle(Timeouts {
+            keep_alive,
+            ..Timeouts::default()
+        }));
+        let (mut client, socket) = duplex(1024);
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let serving = tokio::spawn(serve(
+            Arc::clone(&worker),
+            Arc::default(),
+            peer,
+            Pinned::new(&worker.live).unwrap(),
+            socket,
+            worker.turnstile.enter(peer.ip()).unwrap(),
+        ));
+        let begun = Instant::now();
+        let no_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        client.write_all(&no_settings).await.unwrap();
+        let mut head = [0; 9];
+        while head[3] != GOAWAY {
+            client.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            client
+                .read_exact(&mut vec![0; length as usize])
+                .await
+                .unwrap();
+        }
+        assert!(begun.elapsed() >= keep_alive);
+        let told = Instant::now();
+        worker.stop.tell(told + keep_alive);
+        serving.await.unwrap();
+        assert!(told.elapsed() < 3 * FAREWELL, "{:?}", told.elapsed());
+    }
 
     #[test]
     fn only_who_leaves_much_and_most_at_once_is_a_flood() {

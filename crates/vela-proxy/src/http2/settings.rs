@@ -20,7 +20,8 @@ pub(super) fn of(limits: &Limits) -> Builder {
 const STREAMS: u32 = 128;
 /// How much of a request's body may come before it is taken.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// The same for all bodies of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The same for all bodies of a connection: the sum, so that none waits because others are not taken.
+/// It is 16 MiB, which is no more than as many connections of HTTP/1.1 may have in the kernel.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// How much of a response may wait to be sent, beside what is in the socket.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use vela_proxy::{ProxyConfig, Timeouts};
+use vela_proxy::{Park, ParkLimits, ProxyConfig, Router, Timeouts};
 
 use crate::LONG;
 use crate::backend::Backend;
 use crate::client::{answer, get, next, request, send_all};
-use crate::world::{World, saying, until, upstream};
+use crate::world::{World, saying, spec, until, upstream};
 
 const LARGE: usize = 8 * 1024 * 1024;
 /// What may be on its way in the kernel and in the proxy together, and is less than all.
@@ -145,6 +145,34 @@ async fn a_client_waits_for_an_upstream_that_does_not_read() {
     world.until("the end", |stats| stats.in_flight == 0).await;
 }
 
+/// As many as there may be, with as much of each as there may be, and one more.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_are_not_taken_hold_up_no_other() {
+    let world = World::start();
+    let backend = Backend::start("ok").await;
+    let limits = ParkLimits {
+        max_requests: 1000,
+        max_wait: 2 * LONG,
+    };
+    let mut parked = spec("app", backend.addr);
+    parked.upstreams.clear();
+    world.proxy.park(parked, limits).await.unwrap();
+    let mut other = spec("other", backend.addr);
+    other.path = "/echo".parse().unwrap();
+    world.proxy.apply(other).await.unwrap();
+
+    let mut client = world.client().await;
+    let mut waiting = Vec::new();
+    for _ in 0..127 {
+        let (response, mut sending) = client.send(request("POST", "/"), false).await;
+        let sent = timeout(LONG, send_all(&mut sending, pattern(128 * 1024)));
+        sent.await.expect("room").unwrap();
+        waiting.push((response, sending));
+    }
+    let echo = client.ask(request("POST", "/echo"), Some(pattern(LARGE)));
+    assert_eq!(echo.await.unwrap().body.len(), LARGE);
+}
+
 /// RFC 9113, 8.1: the response counts, and the rest of the body is not wanted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_may_come_before_the_body_has() {
@@ -178,11 +206,9 @@ async fn a_response_may_come_before_the_body_has() {
     assert_eq!(told.unwrap(), h2::Reason::NO_ERROR);
 
     // As large as it may be, and too large: with a length and without.
-    let mut limited = crate::world::spec("app", backend.addr);
+    let mut limited = spec("app", backend.addr);
     limited.options.max_body = Some(1000);
-    vela_proxy::Router::apply(&world.proxy, limited)
-        .await
-        .unwrap();
+    world.proxy.apply(limited).await.unwrap();
     for (length, status) in [(1000, 200), (1001, 413), (LARGE, 413)] {
         for says_length in [true, false] {
             let mut asked = request("POST", "/echo");

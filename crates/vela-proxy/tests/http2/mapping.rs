@@ -303,6 +303,12 @@ async fn the_proxys_own_pages() {
             "{path}"
         );
     }
+    let mut refused = request("HEAD", "/");
+    refused
+        .headers_mut()
+        .insert("expect", HeaderValue::from_static("more"));
+    let answer = client.ask(refused, None).await.unwrap();
+    assert_eq!((answer.status.as_u16(), &*answer.body), (417, ""));
     backend.kill().await;
     assert_eq!(
         client.ask(post(), body()).await.unwrap().status.as_u16(),

@@ -175,6 +175,63 @@ async fn an_idle_connection_ends_after_its_last_stream() {
         .await;
 }
 
+/// One whose connections have next to no room, neither in the proxy's kernel nor in the client's,
+/// and a client that has asked for more than that.
+async fn crowded(keep_alive: Duration) -> (World, Raw) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Each connection inherits it.
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_send_buffer_size(4096).unwrap();
+    let config = ProxyConfig {
+        timeouts: Timeouts {
+            keep_alive,
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    };
+    let world = World::on(listener, config);
+    let body = "x".repeat(60_000);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{body}");
+    world.route(saying(answer).await).await;
+    let narrow = world.door.enter_narrowly().await;
+    let mut raw = Raw::begin(narrow, &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+    raw.send(&window_update(0, 1 << 30)).await;
+    for number in 0..CROWD {
+        raw.send(&whole(2 * number + 1, &fields("GET", "/", &[])))
+            .await;
+    }
+    world
+        .until("all answered", |stats| {
+            (stats.requests, stats.in_flight) == (u64::from(CROWD), 0)
+        })
+        .await;
+    (world, raw)
+}
+
+const CROWD: u32 = 4;
+
+#[tokio::test]
+async fn a_connection_is_not_idle_while_its_client_takes_what_it_asked_for() {
+    let keep_alive = Duration::from_millis(600);
+    let (_world, mut raw) = crowded(keep_alive).await;
+    let mut whole = 0;
+    while whole < CROWD {
+        // All of it takes far longer than an idle connection has.
+        tokio::time::sleep(keep_alive / 6).await;
+        let frame = raw.next().await.expect("more");
+        whole += u32::from(frame.kind == DATA && frame.flags & END_STREAM != 0);
+    }
+}
+
+#[tokio::test]
+async fn it_is_idle_when_its_client_takes_nothing() {
+    let (world, raw) = crowded(Duration::from_millis(200)).await;
+    world
+        .until("no connection", |stats| stats.connections == 0)
+        .await;
+    drop(raw);
+}
+
 #[tokio::test]
 async fn no_keep_alive_at_all() {
     let (world, _backend) = world_with(Timeouts {

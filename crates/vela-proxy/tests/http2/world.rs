@@ -42,6 +42,10 @@ impl World {
     }
 
     pub(crate) fn with(config: ProxyConfig) -> World {
+        World::on(std::net::TcpListener::bind("127.0.0.1:0").unwrap(), config)
+    }
+
+    pub(crate) fn on(listener: std::net::TcpListener, config: ProxyConfig) -> World {
         let authority = Authority::new("The tests' authority");
         let store = Arc::new(CertificateStore::new().unwrap());
         store.put(Origin::Static, "a", authority.certificate(&["a.test"]));
@@ -50,7 +54,6 @@ impl World {
             workers: NonZeroUsize::new(2).unwrap(),
             ..config
         });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let serving = proxy.serve([Listener::https(listener, tls)]).unwrap();
         World {

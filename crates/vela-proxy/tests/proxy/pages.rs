@@ -122,6 +122,28 @@ async fn a_head_request_gets_the_length_of_the_page_and_not_the_page() {
         assert_eq!(answer.status, 404);
         assert_eq!(answer.header("content-length"), Some("15"));
     }
+    // What is refused, too, once it has been read or before.
+    let long = format!("HEAD /{}", "x".repeat(20_000));
+    for (sent, status) in [("HEAD / HTTP/1.1\r\n\r\n", 400), (&*long, 414)] {
+        let mut client = world.client().await;
+        client.send(sent).await;
+        assert_eq!(client.head_answer().await.status, status);
+        assert_eq!(client.rest().await, "", "{status}");
+    }
+}
+
+/// It was told nothing of one that stays.
+#[tokio::test]
+async fn a_page_ends_a_connection_of_the_older_http() {
+    let world = World::start();
+    let mut client = world.client().await;
+    client
+        .send("GET / HTTP/1.0\r\nHost: b.test\r\nConnection: keep-alive\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::world::{Backend, LONG, World, spec};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vela_proxy::{Maintenance, ProxyConfig, RouteOptions, RouteSpec, Router, Upstream};
 
@@ -196,6 +197,90 @@ async fn each_route_has_its_own_limits() {
         assert_eq!(client.answer().await.status, status, "{host} {framing}");
     }
     assert_eq!(world.ask("a.test", "/slow").await.status, 504);
+}
+
+/// The proxy in front has stripped something, too.
+#[tokio::test]
+async fn what_was_stripped_before_is_told_with_what_is_stripped_here() {
+    let world = World::with(ProxyConfig {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    for (own, given, told) in [
+        ("/api", "", "/api"),
+        ("/api", "X-Forwarded-Prefix: /outer\r\n", "/outer/api"),
+        ("/api", "x-forwarded-prefix: /outer/\r\n", "/outer/api"),
+        ("/api", "x-forwarded-prefix: /\r\n", "/api"),
+        // Who knows which.
+        (
+            "/api",
+            "x-forwarded-prefix: /a\r\nx-forwarded-prefix: /b\r\n",
+            "/api",
+        ),
+        ("/", "x-forwarded-prefix: /outer\r\n", "/outer"),
+        ("/", "", "/"),
+    ] {
+        let mut spec = spec("app", "a.test", &[backend.addr]);
+        spec.path = own.parse().unwrap();
+        spec.options.strip_path = true;
+        world.add(spec).await;
+        let mut client = world.client().await;
+        client
+            .send(format!("GET /api HTTP/1.1\r\nHost: a.test\r\n{given}\r\n"))
+            .await;
+        assert_eq!(client.answer().await.status, 200);
+        let head = backend.last_head().to_ascii_lowercase();
+        let lines: Vec<_> = head
+            .lines()
+            .filter_map(|line| line.strip_prefix("x-forwarded-prefix: "))
+            .collect();
+        assert_eq!(lines, [told], "{own} {given}");
+    }
+}
+
+/// Where TCP would wait for room in the queue of a listener, a Unix socket says that there is none.
+#[tokio::test]
+async fn an_app_whose_queue_is_full_is_waited_for() {
+    let world = World::start();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.sock");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let addr = SockAddr::unix(&path).unwrap();
+    listener.bind(&addr).unwrap();
+    listener.listen(1).unwrap();
+    let mut queue = Vec::new();
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if socket.connect(&addr).is_err() {
+            break;
+        }
+        queue.push(socket);
+    }
+    let hosts = vec!["a.test".parse().unwrap()];
+    let upstreams = vec![Upstream::new(path.as_path())];
+    world.add(RouteSpec::new("app", hosts, upstreams)).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    let moment = Duration::from_millis(100);
+    let early = tokio::time::timeout(moment, client.read_head()).await;
+    assert!(early.is_err(), "{early:?}");
+    let serve = async {
+        listener.set_nonblocking(true).unwrap();
+        let listener = std::os::unix::net::UnixListener::from(listener);
+        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+        for _ in 0..queue.len() {
+            listener.accept().await.unwrap();
+        }
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        socket.write_all(answer).await.unwrap();
+    };
+    let both = async { tokio::join!(client.answer(), serve) };
+    let (answer, ()) = tokio::time::timeout(LONG, both).await.unwrap();
+    assert_eq!(answer.body, "ok");
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Kept connections, retries and stand-ins.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::world::{Backend, Client, LONG, World};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use vela_proxy::{ProxyConfig, Router, Timeouts};
 
 #[tokio::test]
@@ -121,7 +124,7 @@ async fn a_request_that_is_answered_early_lasts_until_its_body_has_ended() {
 async fn a_client_that_leaves_while_its_upload_is_not_taken_is_noticed() {
     let world = World::with(ProxyConfig {
         timeouts: Timeouts {
-            body_read: 10 * LONG,
+            response: 10 * LONG,
             ..Timeouts::default()
         },
         ..ProxyConfig::default()
@@ -160,12 +163,69 @@ async fn a_client_that_leaves_while_its_upload_is_not_taken_is_noticed() {
     }
 }
 
+/// An upstream that takes so much of a request and dies. Gives what each connection began with.
+async fn dying(most: usize) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let begins = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&begins);
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut taken = Vec::new();
+            while taken.len() < most && socket.read_buf(&mut taken).await.unwrap_or(0) > 0 {}
+            taken.truncate(40);
+            all.lock().unwrap().push(taken);
+            socket2::SockRef::from(&socket)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+    });
+    (addr, begins)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_begins_with_a_piece_of_a_body() {
+    let world = World::start();
+    let (one, begins) = dying(64 * 1024).await;
+    let (two, more_begins) = dying(64 * 1024).await;
+    drop(world.route(&[one, two]).await);
+    let chunk = format!("{:x}\r\n{}\r\n", 3000, "x".repeat(3000)).repeat(8);
+    for _ in 0..50 {
+        let mut client = world.client().await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        let (mut reading, mut writing) = client.socket.into_inner().into_split();
+        let upload = async { while writing.write_all(chunk.as_bytes()).await.is_ok() {} };
+        let mut answer = [0; 12];
+        let answered = async { reading.read_exact(&mut answer).await };
+        tokio::select! {
+            () = upload => {}
+            read = answered => {
+                read.unwrap();
+                assert_eq!(&answer, b"HTTP/1.1 502");
+            }
+        }
+    }
+    let begins = [
+        begins.lock().unwrap().clone(),
+        more_begins.lock().unwrap().clone(),
+    ]
+    .concat();
+    assert!(begins.len() >= 50);
+    for begin in begins {
+        let begin = String::from_utf8_lossy(&begin);
+        assert!(begin.starts_with("POST / HTTP/1.1\r\n"), "{begin}");
+    }
+}
+
 /// It neither takes the body nor closes: nothing but a limit ends that.
 #[tokio::test]
 async fn an_upstream_that_is_deaf_after_an_early_answer_is_given_up() {
     let world = World::with(ProxyConfig {
         timeouts: Timeouts {
-            body_read: Duration::from_millis(100),
+            response: Duration::from_millis(100),
             ..Timeouts::default()
         },
         ..ProxyConfig::default()

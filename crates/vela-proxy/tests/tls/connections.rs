@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vela_proxy::tls::TlsSettings;
+use vela_proxy::{ProxyConfig, Timeouts};
 
 use crate::world::{LARGE, World};
 
@@ -167,6 +168,30 @@ async fn a_handshake_that_takes_too_long_is_given_up() {
     world
         .until("two timeouts", |stats| stats.timed_out == 2)
         .await;
+}
+
+/// Not even the word that the connection ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_does_not_stay() {
+    let config = ProxyConfig {
+        timeouts: Timeouts {
+            write: Duration::from_millis(100),
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    };
+    let settings = TlsSettings::default();
+    let world = World::configured(config, settings, |listener| listener).await;
+    let mut client = slow(&world).await;
+    client
+        .write_all(b"GET /large HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    client.read_u8().await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(world.serving.shutdown(LONG).await.left, 0);
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+    drop(client);
 }
 
 #[tokio::test(flavor = "multi_thread")]

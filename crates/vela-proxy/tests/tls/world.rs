@@ -35,6 +35,14 @@ impl World {
         settings: TlsSettings,
         https: impl FnOnce(Listener) -> Listener,
     ) -> World {
+        World::configured(ProxyConfig::default(), settings, https).await
+    }
+
+    pub(crate) async fn configured(
+        config: ProxyConfig,
+        settings: TlsSettings,
+        https: impl FnOnce(Listener) -> Listener,
+    ) -> World {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new("The tests' authority");
         std::fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
@@ -43,7 +51,7 @@ impl World {
         let tls = Tls::new(Arc::clone(&store), settings).unwrap();
         let proxy = Proxy::new(ProxyConfig {
             workers: NonZeroUsize::new(2).unwrap(),
-            ..ProxyConfig::default()
+            ..config
         });
         let app = app();
         for host in ["a.test", "b.test"] {
