@@ -141,7 +141,12 @@ impl Keeper {
             }
             Err(error) => {
                 let rest = self.rest(&names, &error, failures.count).await;
-                let retry_at = self.failed(&names, current.or(rest), &mut failures, &error);
+                let (rest, at_least) = match rest {
+                    Ok(rest) => (rest, Duration::ZERO),
+                    Err(error) => (None, error.at_least(SystemTime::now())),
+                };
+                let current = current.or(rest);
+                let retry_at = self.failed(&names, current, &mut failures, &error, at_least);
                 self.ended();
                 retry_at
             }
@@ -185,32 +190,30 @@ impl Keeper {
         names: &[DnsName],
         error: &AcmeError,
         failures: u32,
-    ) -> Option<Certificate> {
-        let mut rest = names.to_vec();
-        let mut culprit = error.culprit();
-        while let Some(name) = culprit {
-            let before = rest.len();
-            rest.retain(|one| one.as_str() != name);
-            if rest.is_empty() || rest.len() == before {
-                return None;
-            }
-            let now = SystemTime::now();
-            let current = self.shared.current(&rest);
-            if current
-                .as_ref()
-                .is_some_and(|one| !is_near_its_end(one, now))
-            {
-                return current;
-            }
-            match self.attempt(&rest, failures, None).await {
-                Ok(certificate) => {
-                    self.installed(&rest, &certificate);
-                    return Some(certificate);
-                }
-                Err(error) => culprit = error.culprit(),
-            }
+    ) -> Result<Option<Certificate>, AcmeError> {
+        let culprits = error.culprits();
+        let is_sound = |name: &&DnsName| culprits.iter().all(|one| one != name.as_str());
+        let rest: Vec<DnsName> = names.iter().filter(is_sound).cloned().collect();
+        if rest.is_empty() || rest.len() == names.len() {
+            return Ok(None);
         }
-        None
+        let now = SystemTime::now();
+        let current = self.shared.current(&rest);
+        if current
+            .as_ref()
+            .is_some_and(|one| !is_near_its_end(one, now))
+        {
+            return Ok(current);
+        }
+        // Once: who fails now has failed, and authorities count failures.
+        let obtained = self.attempt(&rest, failures, None).await;
+        if let Err(error) = &obtained {
+            let error = with_causes(error);
+            tracing::warn!(host = %rest[0], %error, "no certificate for the other names either");
+        }
+        let certificate = obtained?;
+        self.installed(&rest, &certificate);
+        Ok(Some(certificate))
     }
 
     fn installed(&mut self, names: &[DnsName], certificate: &Certificate) {
@@ -231,6 +234,7 @@ impl Keeper {
         current: Option<Certificate>,
         failures: &mut Failures,
         error: &AcmeError,
+        at_least: Duration,
     ) -> SystemTime {
         let shared = &self.shared;
         let now = SystemTime::now();
@@ -245,6 +249,7 @@ impl Keeper {
         failures.hint = error.hint();
         let pace = &shared.settings.pace;
         let pause = schedule::pause(pace, error, failures.count, now, schedule::chance());
+        let pause = pause.max(at_least);
         let retry_at = now + pause;
         let since = retry_at.duration_since(SystemTime::UNIX_EPOCH);
         failures.retry_at = since.unwrap_or_default().as_secs();
@@ -324,7 +329,11 @@ impl Keeper {
             }) => none(SELDOM),
             Err(error) => {
                 tracing::debug!(error = %with_causes(&error), "no advice on renewal");
-                none(LOOK_AGAIN)
+                // What it has said before holds.
+                Advice {
+                    renewal_at: self.advised(),
+                    ask_again: now + error.at_least(now).max(LOOK_AGAIN),
+                }
             }
         }
     }

@@ -1,9 +1,11 @@
 //! What happens when it does not work.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use rcgen::KeyPair;
 use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState, Pace};
 
+use crate::front::Front;
 use crate::pebble::Pebble;
 use crate::world::{Running, World};
 
@@ -54,6 +56,95 @@ async fn a_name_that_leads_elsewhere_is_named_and_costs_the_others_nothing() {
     let all = |now: &Running| now.store.covers("www.shop.test");
     running.until("a certificate for all", all).await;
     assert_eq!(running.names("shop.test").len(), 3);
+}
+
+/// Like those of a daemon: one attempt is all that a test sees.
+fn patient(world: &World) -> AcmeSettings {
+    AcmeSettings {
+        pace: Pace::default(),
+        ..world.settings()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_name_is_looked_at_once_in_an_attempt() {
+    for (good, orders) in [(None, 1), (Some("shop.test"), 2)] {
+        let world = World::start();
+        let bad = ["a.shop.test", "b.shop.test", "c.shop.test", "d.shop.test"];
+        for name in bad {
+            world.pebble.mislead(name, true);
+        }
+        let running = world.run_with(patient(&world), true);
+        let names: Vec<&str> = good.into_iter().chain(bad).collect();
+        running.route("shop", &names).await;
+        let CertifierState::Failing { error, .. } = running.settled("shop").await.state else {
+            panic!("they lead elsewhere")
+        };
+        for name in bad {
+            assert!(
+                error.contains(&format!("could not verify {name}: ")),
+                "{error}"
+            );
+        }
+        assert_eq!(world.pebble.logged("Added order "), orders, "{error}");
+        assert_eq!(running.store.covers("shop.test"), good.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_rate_for_the_other_names_is_obeyed_too() {
+    let world = World::start();
+    world.pebble.mislead("www.shop.test", true);
+    let (directory, dir) = (world.pebble.directory(), world.pebble.dir());
+    let front = Front::start(directory, dir, None, 0, "86400");
+    front.limit(1, 1);
+    let settings = AcmeSettings {
+        directory: front.directory(),
+        ..patient(&world)
+    };
+    let running = world.run_with(settings, true);
+    let begun = SystemTime::now();
+    running.route("shop", &["shop.test", "www.shop.test"]).await;
+    let CertifierState::Failing {
+        error, retry_at, ..
+    } = running.settled("shop").await.state
+    else {
+        panic!("it leads elsewhere")
+    };
+    assert!(error.contains("could not verify www.shop.test"), "{error}");
+    assert_eq!(front.refused(), 1);
+    assert!(retry_at >= begun + Duration::from_secs(86_400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_survives_a_limit_of_rate() {
+    let world = World::start();
+    let (directory, dir) = (world.pebble.directory(), world.pebble.dir());
+    let front = Front::start(directory, dir, None, 1, "86400");
+    let settings = AcmeSettings {
+        directory: front.directory(),
+        ..patient(&world)
+    };
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    let begun = serde_json::json!({
+        "directory": front.directory(),
+        "names": ["shop.test"],
+        "key": key,
+        "url": front.refusing(),
+    });
+    let file = world.state.path().join("orders/shop.test.json");
+    std::fs::create_dir(world.state.path().join("orders")).unwrap();
+    std::fs::write(&file, begun.to_string()).unwrap();
+    let running = world.run_with(settings, true);
+    let at = SystemTime::now();
+    running.route("shop", &["shop.test"]).await;
+    let CertifierState::Failing { retry_at, .. } = running.settled("shop").await.state else {
+        panic!("it was refused")
+    };
+    assert!(retry_at >= at + Duration::from_secs(86_400));
+    let left = std::fs::read(&file).unwrap();
+    let left: serde_json::Value = serde_json::from_slice(&left).unwrap();
+    assert_eq!(left, begun, "it goes on later");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,4 +228,31 @@ async fn a_hook_that_fails_says_why() {
     };
     let expected = "`dns_hook` failed for _acme-challenge.shop.test: exit status: 7: no such zone";
     assert_eq!(error, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_fails_costs_the_other_names_nothing_and_cleans_up() {
+    let world = World::start();
+    // As one that sets the record, and then waits for it in vain.
+    let hook = format!(
+        "{}\n[ $VELA_ACME_ACTION = remove ]",
+        world.pebble.dns_hook()
+    );
+    let settings = AcmeSettings {
+        dns_hook: Some(hook),
+        ..patient(&world)
+    };
+    let running = world.run_with(settings, true);
+    let names = ["shop.test", "*.shop.test"].map(|name| name.parse().unwrap());
+    running.acme.want_names(&"shop".into(), &names);
+    let certified = running.settled("shop").await;
+    let CertifierState::Failing { error, .. } = certified.state else {
+        panic!("its hook fails")
+    };
+    assert!(error.starts_with("`dns_hook` failed for "), "{error}");
+    assert!(certified.not_after.is_some());
+    assert_eq!(running.names("shop.test"), ["shop.test"]);
+    let done = std::fs::read_to_string(world.pebble.dns_log()).unwrap();
+    let record = "_acme-challenge.shop.test";
+    assert_eq!(done, format!("set {record}\nremove {record}\n"));
 }
