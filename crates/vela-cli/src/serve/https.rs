@@ -24,6 +24,8 @@ pub(super) struct Https {
     acme: Option<Arc<Acme>>,
     redirect: bool,
     hsts: Option<Duration>,
+    /// Clients must have a certificate, which they can only show by HTTPS.
+    verifies_clients: bool,
 }
 
 impl Https {
@@ -58,6 +60,7 @@ impl Https {
             acme,
             redirect: section.redirect,
             hsts: section.hsts,
+            verifies_clients: section.client_ca.is_some(),
         })
     }
 
@@ -108,6 +111,10 @@ impl Https {
         let listener = match challenges {
             Some(challenges) => listener.answering(challenges),
             None => listener,
+        };
+        let listener = match bound.key {
+            PortKey::Http if self.verifies_clients => listener.closed(),
+            _ => listener,
         };
         match (bound.key, port, self.hsts) {
             (PortKey::Http, Some(port), _) if self.redirect => {

@@ -58,3 +58,39 @@ async fn hsts_is_sent_where_it_can_be_kept() {
         assert!(!text(&head).contains("strict-transport"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_a_balancer_by_https_is_not_sent_there_again() {
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let world = World::with_both(TlsSettings::default(), |one| one, |one| one, trusted).await;
+    let by = |scheme: &str| format!("x-forwarded-proto: {scheme}");
+    let url = "http://a.test/x";
+    let answer = world.curl(&["--header", &by("https"), url]).await;
+    let answer = text(&answer).to_lowercase();
+    assert!(answer.starts_with("get /x http/1.1"), "{answer}");
+    let head = world.curl(&["--head", "--header", &by("http"), url]).await;
+    assert!(text(&head).starts_with("HTTP/1.1 308 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_listener_redirects_and_leads_to_no_app() {
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let settings = TlsSettings::default();
+    let world = World::with_both(settings, |one| one, |one| one.closed(), trusted).await;
+    let head = text(&world.curl(&["--head", "http://a.test/"]).await);
+    assert!(head.starts_with("HTTP/1.1 308 "), "{head}");
+    let unknown = text(&world.curl(&["http://c.test/"]).await);
+    assert!(unknown.starts_with("404"), "{unknown}");
+    for options in [
+        &["http://b.test/"][..],
+        &["--request-target", "*", "-X", "OPTIONS", "http://b.test/"],
+        &["http://a.test/.well-known/acme-challenge/x"],
+        &["--header", "x-forwarded-proto: https", "http://a.test/"],
+    ] {
+        let answer = text(&world.curl(options).await);
+        assert!(
+            answer.starts_with("403 Forbidden\nclients must come by HTTPS, with a certificate"),
+            "{options:?}: {answer}"
+        );
+    }
+}

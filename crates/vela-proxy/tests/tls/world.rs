@@ -13,7 +13,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use vela_proxy::tls::{Certificate, CertificateStore, Origin, Tls, TlsSettings, TlsStats};
-use vela_proxy::{Listener, Proxy, ProxyConfig, RouteSpec, Router, Serving, Upstream};
+use vela_proxy::{Listener, Network, Proxy, ProxyConfig, RouteSpec, Router, Serving, Upstream};
 
 pub(crate) struct World {
     pub(crate) dir: TempDir,
@@ -35,6 +35,15 @@ impl World {
         settings: TlsSettings,
         https: impl FnOnce(Listener) -> Listener,
     ) -> World {
+        World::with_both(settings, https, |http| http, Vec::new()).await
+    }
+
+    pub(crate) async fn with_both(
+        settings: TlsSettings,
+        https: impl FnOnce(Listener) -> Listener,
+        http: impl FnOnce(Listener) -> Listener,
+        trusted_proxies: Vec<Network>,
+    ) -> World {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new("The tests' authority");
         std::fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
@@ -43,6 +52,7 @@ impl World {
         let tls = Tls::new(Arc::clone(&store), settings).unwrap();
         let proxy = Proxy::new(ProxyConfig {
             workers: NonZeroUsize::new(2).unwrap(),
+            trusted_proxies,
             ..ProxyConfig::default()
         });
         let app = app();
@@ -57,7 +67,7 @@ impl World {
         let serving = proxy
             .serve([
                 https(Listener::https(secure, tls.clone())),
-                Listener::http(plain).redirecting(tls.clone(), https_addr.port()),
+                http(Listener::http(plain).redirecting(tls.clone(), https_addr.port())),
             ])
             .unwrap();
         World {
