@@ -197,6 +197,12 @@ impl View<'_> {
             (Some(problem), _) => CertificateState::Refused {
                 error: problem.clone(),
             },
+            // One that was obtained once, and is not needed any more.
+            (None, Some(certified))
+                if certified.state == CertifierState::NotNeeded && !is_valid =>
+            {
+                CertificateState::Invalid
+            }
             (None, Some(certified)) => state(&certified.state),
             (None, None) if is_valid => CertificateState::Valid { renewal_at: None },
             (None, None) => CertificateState::Invalid,

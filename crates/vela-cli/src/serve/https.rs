@@ -45,7 +45,15 @@ impl Https {
         };
         let tls = Tls::new(Arc::clone(&store), settings).map_err(|error| unset(&error))?;
         let acme = match acme_settings(section, data_dir)? {
-            Some(settings) => Some(Arc::new(open_acme(settings, store)?)),
+            Some(settings) => {
+                if settings.directory == AcmeSettings::LETS_ENCRYPT_STAGING {
+                    warn!(
+                        "certificates are from an authority for tests, which nothing trusts: \
+                         hosts with one are not redirected to HTTPS, and have no HSTS"
+                    );
+                }
+                Some(Arc::new(open_acme(settings, store)?))
+            }
             None => None,
         };
         if acme.is_none() && section.certificates.is_empty() {

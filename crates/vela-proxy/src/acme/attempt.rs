@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use instant_acme::{
     Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeStatus,
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::answers::Answers;
 use super::courier::Courier;
-use super::disk::PendingOrder;
+use super::disk::{PendingOrder, issued};
 use super::shared::Shared;
 use super::{AcmeError, AcmeEvent, Challenge};
 use crate::tls::{Certificate, DnsName, with_causes};
@@ -25,6 +25,8 @@ pub(super) struct Attempt<'a> {
     /// The certificate that is to be renewed.
     pub(super) replaces: Option<Certificate>,
     pub(super) courier: Courier,
+    /// Whether it is for all names that are wanted: earlier failures are over with it.
+    pub(super) is_whole: bool,
 }
 
 impl Attempt<'_> {
@@ -65,8 +67,12 @@ impl Attempt<'_> {
             tracing::warn!(%error, "an order is begun anew");
             None
         });
-        let begun =
-            begun.filter(|begun| begun.directory == settings.directory && begun.names == names);
+        let begun = begun.filter(|begun| {
+            begun.directory == settings.directory
+                && begun.names == names
+                // It has ended with the certificate that there is.
+                && !disk.has_key(self.name(), &begun.directory, &begun.key)
+        });
         if let Some(begun) = begun
             && let Some(url) = begun.url.clone()
         {
@@ -145,7 +151,6 @@ impl Attempt<'_> {
         order: &mut Order,
         pending: &PendingOrder,
     ) -> Result<Certificate, AcmeError> {
-        let Shared { disk, settings, .. } = self.shared;
         if order.state().status == OrderStatus::Pending {
             self.verify(order).await?;
         }
@@ -166,8 +171,8 @@ impl Attempt<'_> {
         let chain = chain.ok_or(AcmeError::TooSlow { retry_after: None })?;
         self.shared
             .tell(&AcmeEvent::CertificateDownloaded { names: self.names });
-        let now = SystemTime::now();
-        let certificate = Certificate::from_pem(chain.as_bytes(), pending.key.as_bytes(), now)
+        let key = pending.key.as_bytes();
+        let certificate = issued(chain.as_bytes(), key, &pending.directory)
             .map_err(|source| AcmeError::Issued { source })?;
         if let Some(name) = self
             .names
@@ -177,8 +182,8 @@ impl Attempt<'_> {
             let name = name.clone();
             return Err(AcmeError::NameMissing { name });
         }
-        disk.save_certificate(self.name(), &settings.directory, &pending.key, &chain)?;
-        disk.remove_order(self.name())?;
+        let disk = &self.shared.disk;
+        disk.complete(self.name(), pending, &chain, self.is_whole)?;
         Ok(certificate)
     }
 

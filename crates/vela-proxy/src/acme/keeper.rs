@@ -1,7 +1,9 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use futures::FutureExt;
 use instant_acme::CertificateIdentifier;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -9,7 +11,7 @@ use tokio::time::sleep;
 use super::attempt::Attempt;
 use super::disk::Failures;
 use super::shared::Shared;
-use super::{AcmeError, AcmeEvent, CertifierState, schedule};
+use super::{AcmeError, AcmeEvent, CertifierState, courier, schedule};
 use crate::tls::{Certificate, DnsName, with_causes};
 
 /// Keeps one certificate valid: from the first order on, for as long as it is polled.
@@ -20,6 +22,8 @@ pub(super) struct Keeper {
     pub(super) call: Arc<Call>,
     /// What the authority says about the renewal.
     pub(super) advice: Option<Advice>,
+    /// When the last certificate was installed.
+    pub(super) installed_at: Option<Instant>,
 }
 
 /// What a keeper tells.
@@ -56,6 +60,16 @@ pub(super) struct Advice {
     ask_again: SystemTime,
 }
 
+impl Advice {
+    /// What it has said before holds while it cannot be asked.
+    fn after(earlier: Option<Advice>, error: &AcmeError, now: SystemTime) -> Advice {
+        Advice {
+            renewal_at: earlier.and_then(|earlier| earlier.renewal_at),
+            ask_again: now + error.at_least(now).max(LOOK_AGAIN),
+        }
+    }
+}
+
 /// Clocks are set and machines sleep: how long to trust a timer.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -68,7 +82,8 @@ impl Keeper {
             // What is asked for during the look is seen at the next.
             let asked = self.call.asked.load(Ordering::Relaxed);
             let renew = asked > self.status.borrow().answered;
-            let due = self.look(renew).await;
+            let looked = AssertUnwindSafe(self.look(renew)).catch_unwind().await;
+            let due = looked.unwrap_or_else(|_| self.panicked());
             if renew {
                 self.status.send_modify(|told| told.answered = asked);
             }
@@ -78,6 +93,21 @@ impl Keeper {
                 () = self.call.notify.notified() => {}
             }
         }
+    }
+
+    /// What has gone wrong is in the log, with its place.
+    fn panicked(&mut self) -> SystemTime {
+        let retry_at = SystemTime::now() + LOOK_AGAIN;
+        self.status.send_modify(|told| {
+            told.state = CertifierState::Failing {
+                error: "what keeps this certificate has panicked".to_owned(),
+                hint: None,
+                failures: 1,
+                retry_at,
+            };
+        });
+        self.ended();
+        retry_at
     }
 
     /// Does what is due now, or asked for. Gives when to look again.
@@ -92,26 +122,30 @@ impl Keeper {
             return now + LOOK_AGAIN;
         };
         let current = shared.current(&names);
-        let mut failures = shared
-            .disk
-            .failures(name)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
+        let failures = shared.disk.failures(name, &shared.settings.directory);
+        let mut failures = failures.ok().flatten().unwrap_or_default();
         let due = match &current {
             Some(certificate) => {
                 if self.status.borrow().state == CertifierState::Obtaining {
-                    let renewal_at = by_life(certificate);
+                    let renewal_at = self.by_life(certificate);
                     self.say(current.as_ref(), CertifierState::Valid { renewal_at });
                 }
                 self.renewal(certificate, now).await
             }
             None => now,
         };
-        // One that has failed is not forgotten in the meantime.
+        if due > now && failures.count > 0 && !failures.is_for(&names) {
+            // It lacked names that are not wanted any more.
+            if let Err(error) = shared.disk.remove_failures(name) {
+                tracing::warn!(error = %with_causes(&error), "an old failure stays on disk");
+            }
+            failures = Failures::default();
+        }
+        // One that has failed is not forgotten in the meantime. One that was asked for long before
+        // its time is tried again too.
         let due_at = match failures.count {
             0 => due,
-            _ => due.max(failures.retry_at()),
+            _ => failures.retry_at(now, schedule::longest(&shared.settings.pace)),
         };
         if due_at > now && !renew {
             let state = match failures.count {
@@ -130,10 +164,10 @@ impl Keeper {
             return now + LOOK_AGAIN; // it is never closed
         };
         let replaces = current.clone().filter(|_| self.advised().is_some());
-        match self.attempt(&names, failures.count, replaces).await {
+        match self.attempt(&names, failures.count, replaces, true).await {
             Ok(certificate) => {
                 self.installed(&names, &certificate);
-                let renewal_at = by_life(&certificate);
+                let renewal_at = self.by_life(&certificate);
                 self.say(Some(&certificate), CertifierState::Valid { renewal_at });
                 self.ended();
                 // To hear what the authority advises.
@@ -158,6 +192,7 @@ impl Keeper {
         names: &[DnsName],
         failures: u32,
         replaces: Option<Certificate>,
+        is_whole: bool,
     ) -> Result<Certificate, AcmeError> {
         // The authority need not be asked to know that.
         let has_hook = self.shared.settings.dns_hook.is_some();
@@ -171,6 +206,7 @@ impl Keeper {
             failures,
             replaces,
             courier: self.shared.courier.fresh(),
+            is_whole,
         };
         // The library repeats a request whose nonce is refused twice. Where that is not enough, the
         // same order goes on at once.
@@ -206,7 +242,7 @@ impl Keeper {
             return Ok(current);
         }
         // Once: who fails now has failed, and authorities count failures.
-        let obtained = self.attempt(&rest, failures, None).await;
+        let obtained = self.attempt(&rest, failures, None, false).await;
         if let Err(error) = &obtained {
             let error = with_causes(error);
             tracing::warn!(host = %rest[0], %error, "no certificate for the other names either");
@@ -220,9 +256,7 @@ impl Keeper {
         let shared = &self.shared;
         let not_after = certificate.details().not_after;
         shared.install(&names[0], certificate.clone());
-        if let Err(error) = shared.disk.remove_failures(&names[0]) {
-            tracing::warn!(error = %with_causes(&error), "an old failure stays on disk");
-        }
+        self.installed_at = Some(Instant::now());
         tracing::info!(host = %names[0], names = names.len(), "has a new certificate");
         shared.tell(&AcmeEvent::CertificateInstalled { names, not_after });
         self.advice = None;
@@ -247,6 +281,8 @@ impl Keeper {
         failures.count = failures.count.saturating_add(1);
         failures.error = with_causes(error);
         failures.hint = error.hint();
+        failures.names = names.iter().map(DnsName::to_string).collect();
+        failures.directory = shared.settings.directory.clone();
         let pace = &shared.settings.pace;
         let pause = schedule::pause(pace, error, failures.count, now, schedule::chance());
         let pause = pause.max(at_least);
@@ -283,7 +319,10 @@ impl Keeper {
 
     /// When to renew it: when the authority says, else with a third of its life left.
     async fn renewal(&mut self, certificate: &Certificate, now: SystemTime) -> SystemTime {
-        if self.advice.is_none_or(|advice| advice.ask_again <= now) {
+        // Far off is what a clock that was ahead has said.
+        let is_over =
+            |advice: Advice| advice.ask_again <= now || advice.ask_again > now + courier::LONGEST;
+        if self.advice.is_none_or(is_over) {
             self.advice = Some(self.ask(certificate, now).await);
         }
         let not_after = certificate.details().not_after;
@@ -291,10 +330,29 @@ impl Keeper {
             // An authority that would let it expire is not listened to, nor one that never has
             // enough.
             Some(renewal_at) if renewal_at < not_after => {
-                renewal_at.max(schedule::earliest(certificate.details()))
+                let earliest = schedule::earliest(certificate.details());
+                self.rested(certificate, renewal_at.max(earliest))
             }
-            _ => by_life(certificate),
+            _ => self.by_life(certificate),
         }
+    }
+
+    /// When it is renewed if nobody says anything else.
+    fn by_life(&self, certificate: &Certificate) -> SystemTime {
+        let chance = schedule::chance_of(certificate);
+        self.rested(
+            certificate,
+            schedule::renewal(certificate.details(), chance),
+        )
+    }
+
+    /// That time, or when it has been there for a while.
+    fn rested(&self, certificate: &Certificate, at: SystemTime) -> SystemTime {
+        let rest = schedule::rest(certificate.details());
+        let left = self
+            .installed_at
+            .and_then(|since| rest.checked_sub(since.elapsed()));
+        left.map_or(at, |left| at.max(SystemTime::now() + left))
     }
 
     async fn ask(&self, certificate: &Certificate, now: SystemTime) -> Advice {
@@ -329,11 +387,7 @@ impl Keeper {
             }) => none(SELDOM),
             Err(error) => {
                 tracing::debug!(error = %with_causes(&error), "no advice on renewal");
-                // What it has said before holds.
-                Advice {
-                    renewal_at: self.advised(),
-                    ask_again: now + error.at_least(now).max(LOOK_AGAIN),
-                }
+                Advice::after(self.advice, &error, now)
             }
         }
     }
@@ -358,6 +412,79 @@ fn is_near_its_end(certificate: &Certificate, now: SystemTime) -> bool {
     details.remaining(now) < life.unwrap_or_default() / 6
 }
 
-fn by_life(certificate: &Certificate) -> SystemTime {
-    schedule::renewal(certificate.details(), schedule::chance_of(certificate))
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::acme::{Acme, AcmeSettings};
+    use crate::tls::CertificateStore;
+
+    /// With an authority that is not there.
+    fn keeper(dir: &std::path::Path) -> Keeper {
+        let settings = AcmeSettings {
+            directory: "https://127.0.0.1:1/dir".to_owned(),
+            ..AcmeSettings::new(dir)
+        };
+        let store = Arc::new(CertificateStore::new().unwrap());
+        let told = Told {
+            not_after: None,
+            state: CertifierState::Obtaining,
+            answered: 0,
+        };
+        Keeper {
+            shared: Acme::open(settings, store).unwrap().shared(),
+            names: vec!["a.test".parse().unwrap()],
+            status: watch::channel(told).0,
+            call: Arc::default(),
+            advice: None,
+            installed_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_at_once_is_left_alone_for_a_while() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let now = SystemTime::now();
+        // As one of today is to a clock that is months ahead.
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = ((now - 80 * DAY).into(), (now + 10 * DAY).into());
+        let key = KeyPair::generate().unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let old = Certificate::from_pem(chain.as_bytes(), key.as_bytes(), now).unwrap();
+        assert!(keeper.renewal(&old, now).await < now);
+        keeper.installed_at = Some(Instant::now());
+        // Whether its authority has an opinion or not.
+        for renewal_at in [None, Some(now - DAY)] {
+            keeper.advice = Some(Advice {
+                renewal_at,
+                ask_again: now + HOUR,
+            });
+            let at = keeper.renewal(&old, now).await;
+            let left = at.duration_since(now).unwrap();
+            assert!((HOUR..2 * HOUR).contains(&left), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn advice_outlasts_an_authority_that_is_down() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let now = SystemTime::now();
+        let earlier = Advice {
+            renewal_at: Some(now + 9 * DAY),
+            ask_again: now,
+        };
+        let down = AcmeError::of(instant_acme::Error::Str("down"), Some(now + DAY));
+        let advice = Advice::after(Some(earlier), &down, now);
+        assert_eq!(advice.renewal_at, earlier.renewal_at);
+        assert_eq!(advice.ask_again, now + DAY);
+        let down = AcmeError::of(instant_acme::Error::Str("down"), None);
+        let advice = Advice::after(None, &down, now);
+        assert_eq!(advice.renewal_at, None);
+        assert_eq!(advice.ask_again, now + LOOK_AGAIN);
+    }
 }

@@ -1,13 +1,14 @@
 //! What happens when it does not work.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
-use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState, Pace};
+use vela_proxy::acme::{AcmeEvent, AcmeSettings, Certifier, CertifierState, Pace};
 
 use crate::front::Front;
 use crate::pebble::Pebble;
-use crate::world::{Running, World};
+use crate::world::{LONG, Running, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_is_down_is_tried_again() {
@@ -255,4 +256,76 @@ async fn a_hook_that_fails_costs_the_other_names_nothing_and_cleans_up() {
     let done = std::fs::read_to_string(world.pebble.dns_log()).unwrap();
     let record = "_acme-challenge.shop.test";
     assert_eq!(done, format!("set {record}\nremove {record}\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_a_clock_that_was_ahead_is_over() {
+    let world = World::start();
+    let retry_at = SystemTime::now() + Duration::from_secs(10 * 365 * 86_400);
+    let retry_at = retry_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let failures = serde_json::json!({
+        "count": 3, "error": "too early", "retry_at": retry_at.as_secs(), "names": ["shop.test"],
+    });
+    std::fs::create_dir(world.state.path().join("failures")).unwrap();
+    let file = world.state.path().join("failures/shop.test.json");
+    std::fs::write(file, failures.to_string()).unwrap();
+    let running = world.run();
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_was_asked_for_and_failed_is_tried_again() {
+    let mut world = World::start();
+    let running = world.run();
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+    world.pebble.down();
+    let failed = running.acme.renew(&"shop".into()).await.unwrap();
+    let is_failing = matches!(failed.state, CertifierState::Failing { .. });
+    assert!(is_failing, "{failed:?}");
+    world.pebble.up();
+    let renewed = |now: &Running| now.happened("CertificateInstalled") == 2;
+    running.until("a renewal", renewed).await;
+    running.obtained("shop").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_given_up_takes_its_failure_along() {
+    let world = World::start();
+    world.pebble.mislead("www.shop.test", true);
+    let running = world.run_with(patient(&world), true);
+    running.route("shop", &["shop.test", "www.shop.test"]).await;
+    let failing = running.settled("shop").await;
+    assert!(matches!(failing.state, CertifierState::Failing { .. }));
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+    let file = world.state.path().join("failures/shop.test.json");
+    running.until("no failure", |_| !file.exists()).await;
+    running.obtained("shop").await;
+    assert_eq!(running.happened("CertificateInstalled"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_panics_says_so_and_goes_on_when_asked() {
+    let world = World::start();
+    let ports = world.pebble.ports;
+    let is_first = AtomicBool::new(true);
+    let observer = move |event: &AcmeEvent<'_>| {
+        let is_installed = matches!(event, AcmeEvent::CertificateInstalled { .. });
+        if is_installed && is_first.swap(false, Ordering::Relaxed) {
+            panic!("on purpose");
+        }
+    };
+    let running = Running::observed(world.settings(), Some(ports.http), ports.https, observer);
+    running.route("shop", &["shop.test"]).await;
+    let CertifierState::Failing { error, .. } = running.settled("shop").await.state else {
+        panic!("it goes on in silence")
+    };
+    assert!(error.contains("panicked"), "{error}");
+    let id = "shop".into();
+    let renewing = running.acme.renew(&id);
+    let renewed = tokio::time::timeout(LONG, renewing).await.unwrap().unwrap();
+    let is_valid = matches!(renewed.state, CertifierState::Valid { .. });
+    assert!(is_valid, "{renewed:?}");
 }
