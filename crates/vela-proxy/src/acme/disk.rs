@@ -477,7 +477,7 @@ mod tests {
         disk.save_failures(&name, &failures).unwrap();
         assert!(disk.failures(&name, "ca").unwrap().is_some());
         assert!(disk.failures(&name, "other").unwrap().is_none());
-        assert!(failures.is_for(&[name.clone()]) && !failures.is_for(&[]));
+        assert!(failures.is_for(std::slice::from_ref(&name)) && !failures.is_for(&[]));
         let longest = Duration::from_secs(100);
         assert_eq!(failures.retry_at(now, longest), now + longest);
         for far in [1101, u64::MAX] {

@@ -223,6 +223,14 @@ impl AcmeError {
         }
     }
 
+    /// Tells of further names, where both are about names.
+    pub(super) fn add(&mut self, further: AcmeError) {
+        if let (AcmeError::Names { failed }, AcmeError::Names { failed: further }) = (self, further)
+        {
+            failed.extend(further);
+        }
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -173,8 +173,8 @@ impl Keeper {
                 // To hear what the authority advises.
                 SystemTime::now()
             }
-            Err(error) => {
-                let rest = self.rest(&names, &error, failures.count).await;
+            Err(mut error) => {
+                let rest = self.rest(&names, &mut error, failures.count).await;
                 let (rest, at_least) = match rest {
                     Ok(rest) => (rest, Duration::ZERO),
                     Err(error) => (None, error.at_least(SystemTime::now())),
@@ -196,9 +196,13 @@ impl Keeper {
     ) -> Result<Certificate, AcmeError> {
         // The authority need not be asked to know that.
         let has_hook = self.shared.settings.dns_hook.is_some();
-        if let Some(name) = names.iter().find(|name| name.is_wildcard() && !has_hook) {
-            let name = name.to_string();
-            return Err(AcmeError::NoChallenge { name });
+        let without = names.iter().filter(|name| name.is_wildcard() && !has_hook);
+        let failed: Vec<(String, AcmeError)> = without
+            .map(ToString::to_string)
+            .map(|name| (name.clone(), AcmeError::NoChallenge { name }))
+            .collect();
+        if !failed.is_empty() {
+            return Err(AcmeError::Names { failed });
         }
         let attempt = Attempt {
             shared: &self.shared,
@@ -224,32 +228,46 @@ impl Keeper {
     async fn rest(
         &mut self,
         names: &[DnsName],
-        error: &AcmeError,
+        error: &mut AcmeError,
         failures: u32,
     ) -> Result<Option<Certificate>, AcmeError> {
-        let culprits = error.culprits();
-        let is_sound = |name: &&DnsName| culprits.iter().all(|one| one != name.as_str());
-        let rest: Vec<DnsName> = names.iter().filter(is_sound).cloned().collect();
-        if rest.is_empty() || rest.len() == names.len() {
-            return Ok(None);
+        let mut rest = names.to_vec();
+        let mut culprits = error.culprits();
+        // One order more than the one that failed: who fails then has failed, and authorities count
+        // failures. A star without a hook has failed without an order.
+        let has_hook = self.shared.settings.dns_hook.is_some();
+        let is_star = |name: &String| name.starts_with("*.");
+        let mut orders = 1 + usize::from(!has_hook && culprits.iter().any(is_star));
+        loop {
+            let before = rest.len();
+            rest.retain(|name| culprits.iter().all(|one| one != name.as_str()));
+            if rest.is_empty() || rest.len() == before {
+                return Ok(None);
+            }
+            let now = SystemTime::now();
+            let current = self.shared.current(&rest);
+            if current
+                .as_ref()
+                .is_some_and(|one| !is_near_its_end(one, now))
+            {
+                return Ok(current);
+            }
+            let failed = match self.attempt(&rest, failures, None, false).await {
+                Ok(certificate) => {
+                    self.installed(&rest, &certificate);
+                    return Ok(Some(certificate));
+                }
+                Err(failed) => failed,
+            };
+            let text = with_causes(&failed);
+            tracing::warn!(host = %rest[0], error = %text, "none for the other names either");
+            orders -= 1;
+            culprits = failed.culprits();
+            if orders == 0 || culprits.is_empty() {
+                return Err(failed);
+            }
+            error.add(failed);
         }
-        let now = SystemTime::now();
-        let current = self.shared.current(&rest);
-        if current
-            .as_ref()
-            .is_some_and(|one| !is_near_its_end(one, now))
-        {
-            return Ok(current);
-        }
-        // Once: who fails now has failed, and authorities count failures.
-        let obtained = self.attempt(&rest, failures, None, false).await;
-        if let Err(error) = &obtained {
-            let error = with_causes(error);
-            tracing::warn!(host = %rest[0], %error, "no certificate for the other names either");
-        }
-        let certificate = obtained?;
-        self.installed(&rest, &certificate);
-        Ok(Some(certificate))
     }
 
     fn installed(&mut self, names: &[DnsName], certificate: &Certificate) {

@@ -329,3 +329,30 @@ async fn one_who_panics_says_so_and_goes_on_when_asked() {
     let is_valid = matches!(renewed.state, CertifierState::Valid { .. });
     assert!(is_valid, "{renewed:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stars_without_a_hook_and_a_name_that_leads_elsewhere_cost_the_others_nothing() {
+    let world = World::start();
+    world.pebble.mislead("www.shop.test", true);
+    let settings = AcmeSettings {
+        dns_hook: None,
+        ..patient(&world)
+    };
+    let running = world.run_with(settings, true);
+    let names = [
+        "shop.test",
+        "*.shop.test",
+        "www.shop.test",
+        "*.api.shop.test",
+    ];
+    let names = names.map(|name| name.parse().unwrap());
+    running.acme.want_names(&"shop".into(), &names);
+    let CertifierState::Failing { error, .. } = running.settled("shop").await.state else {
+        panic!("it cannot work")
+    };
+    for name in ["*.shop.test", "*.api.shop.test", "www.shop.test"] {
+        assert!(error.contains(&format!(" {name}")), "{error}");
+    }
+    assert_eq!(running.names("shop.test"), ["shop.test"]);
+    assert_eq!(world.pebble.logged("Added order "), 2);
+}
