@@ -135,10 +135,7 @@ impl Keeper {
             None => now,
         };
         if due > now && failures.count > 0 && !failures.is_for(&names) {
-            // It lacked names that are not wanted any more.
-            if let Err(error) = shared.disk.remove_failures(name) {
-                tracing::warn!(error = %with_causes(&error), "an old failure stays on disk");
-            }
+            // It lacked names that are not wanted, or not yet: after a restart routes come one by one.
             failures = Failures::default();
         }
         // One that has failed is not forgotten in the meantime. One that was asked for long before
@@ -437,6 +434,7 @@ mod tests {
     use super::*;
     use crate::acme::{Acme, AcmeSettings};
     use crate::tls::CertificateStore;
+    use crate::tls::testing::certificate;
 
     /// With an authority that is not there.
     fn keeper(dir: &std::path::Path) -> Keeper {
@@ -485,6 +483,35 @@ mod tests {
             let at = keeper.renewal(&old, now).await;
             let left = at.duration_since(now).unwrap();
             assert!((HOUR..2 * HOUR).contains(&left), "{left:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_that_of_the_names_that_it_was_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let name = keeper.names[0].clone();
+        let shared = Arc::clone(&keeper.shared);
+        shared.install(&name, certificate(&["a.test"], 60));
+        let now = SystemTime::now();
+        let retry_at = now + Duration::from_secs(3600);
+        let retry_at = retry_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        for (names, is_failing) in [(&["a.test", "www.a.test"][..], false), (&["a.test"], true)] {
+            let failures = Failures {
+                count: 1,
+                retry_at: retry_at.as_secs(),
+                names: names.iter().map(ToString::to_string).collect(),
+                ..Failures::default()
+            };
+            shared.disk.save_failures(&name, &failures).unwrap();
+            let due = keeper.look(false).await;
+            let state = keeper.status.borrow().state.clone();
+            match state {
+                CertifierState::Failing { retry_at, .. } => assert_eq!(retry_at, due),
+                _ => assert!(due > now + Duration::from_secs(86_400)),
+            }
+            let fails = matches!(state, CertifierState::Failing { .. });
+            assert_eq!(fails, is_failing, "{state:?}");
         }
     }
 

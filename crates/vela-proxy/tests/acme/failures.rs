@@ -291,22 +291,6 @@ async fn a_renewal_that_was_asked_for_and_failed_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_given_up_takes_its_failure_along() {
-    let world = World::start();
-    world.pebble.mislead("www.shop.test", true);
-    let running = world.run_with(patient(&world), true);
-    running.route("shop", &["shop.test", "www.shop.test"]).await;
-    let failing = running.settled("shop").await;
-    assert!(matches!(failing.state, CertifierState::Failing { .. }));
-    running.route("shop", &["shop.test"]).await;
-    running.obtained("shop").await;
-    let file = world.state.path().join("failures/shop.test.json");
-    running.until("no failure", |_| !file.exists()).await;
-    running.obtained("shop").await;
-    assert_eq!(running.happened("CertificateInstalled"), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn one_who_panics_says_so_and_goes_on_when_asked() {
     let world = World::start();
     let ports = world.pebble.ports;
