@@ -156,3 +156,25 @@ async fn an_authority_of_clients_that_is_not_there_is_no_reason_to_let_all_in() 
         "{log}"
     );
 }
+
+#[tokio::test]
+async fn who_must_have_a_certificate_cannot_come_without_tls() {
+    let pebble = Pebble::start(); // for its ports
+    let given = tempfile::tempdir().unwrap();
+    write_pair(given.path(), "clients");
+    let authority = given.path().join("cert.pem");
+    let options = Options {
+        config: format!("[tls]\nclient_ca = {authority:?}\nredirect = false\n"),
+        ports: ports(&pebble),
+        ..Options::default()
+    };
+    let world = World::with(options).await;
+    world
+        .deploy(&Release::demo_app(MANIFEST, ""))
+        .await
+        .expect(0);
+    let plain = curl(&pebble, &["-i", &format!("http://{HOST}/")]).await;
+    assert!(plain.starts_with("HTTP/1.1 403 Forbidden"), "{plain}");
+    let secured = curl(&pebble, &["-ik", &format!("https://{HOST}/")]).await;
+    assert!(secured.contains("alert"), "{secured}");
+}

@@ -197,6 +197,12 @@ impl View<'_> {
             (Some(problem), _) => CertificateState::Refused {
                 error: problem.clone(),
             },
+            // One that was obtained once, and is not needed any more.
+            (None, Some(certified))
+                if certified.state == CertifierState::NotNeeded && !is_valid =>
+            {
+                CertificateState::Invalid
+            }
             (None, Some(certified)) => state(&certified.state),
             (None, None) if is_valid => CertificateState::Valid { renewal_at: None },
             (None, None) => CertificateState::Invalid,
@@ -327,4 +333,48 @@ fn day_count(days: i64) -> String {
 /// The nearest time that there is a word for.
 pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use vela_proxy::acme::Certifier;
+    use vela_proxy::test_util::MemoryCertifier;
+    use vela_proxy::tls::Certificate;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// Valid for two days, from that many days ago.
+    fn certificate(age: u32) -> Certificate {
+        let begin = SystemTime::now() - age * DAY;
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (begin.into(), (begin + 2 * DAY).into());
+        let key = KeyPair::generate().unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        Certificate::from_pem(chain.as_bytes(), key.as_bytes(), begin + DAY).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_needed_and_has_expired_is_not_valid() {
+        for (age, expected) in [(1, "valid"), (9, "invalid")] {
+            let store = CertificateStore::new().unwrap();
+            store.put(Origin::Managed, "a.test", certificate(age));
+            // There is one for it that was given, say.
+            let certifier = MemoryCertifier::new();
+            certifier.want(&"shop".into(), &["a.test".parse().unwrap()]);
+            let view = View {
+                store: &store,
+                served: store.status(),
+                certified: certifier.status(),
+                obtains: true,
+                now: SystemTime::now(),
+            };
+            let all = view.all(&[]);
+            assert_eq!(all[0].id, "a.test");
+            assert_eq!(all[0].state.as_str(), expected);
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Decision {
     Challenge(Bytes),
     /// The route's app is not to be reached for now.
     Maintenance(Arc<Route>),
+    /// Apps are not to be reached this way.
+    Forbidden,
     /// No route is for it.
     Unknown,
 }
@@ -59,12 +61,17 @@ impl Decision {
         let host = canonical.unwrap_or(asked.host);
         // What is asked of the server as a whole, or by a certificate authority, stays where it is.
         if asked.target.starts_with('/') && !asked.target.starts_with(ACME_CHALLENGES) {
-            if let Some(port) = entrance.https_port(host) {
+            // Who came by HTTPS to a balancer is where it belongs.
+            let https_port = entrance.https_port(host);
+            if let Some(port) = https_port.filter(|_| asked.scheme != "https") {
                 return Decision::Redirect(asked.over_https(host, port));
             }
             if host != asked.host {
                 return Decision::Redirect(asked.at(host));
             }
+        }
+        if entrance.is_closed {
+            return Decision::Forbidden;
         }
         match &options.maintenance {
             Some(one)
@@ -85,7 +92,10 @@ impl Decision {
             Decision::Pass(route) | Decision::Maintenance(route) => {
                 route.options.error_pages.as_deref()
             }
-            Decision::Redirect(_) | Decision::Challenge(_) | Decision::Unknown => None,
+            Decision::Redirect(_)
+            | Decision::Challenge(_)
+            | Decision::Forbidden
+            | Decision::Unknown => None,
         }
     }
 }

@@ -10,6 +10,8 @@ pub(crate) struct Entrance {
     pub(crate) tls: Option<Tls>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) challenges: Option<HttpChallenges>,
+    /// It leads to no app.
+    pub(crate) is_closed: bool,
     /// The value of `Strict-Transport-Security`.
     pub(crate) hsts: Option<String>,
 }
@@ -17,7 +19,7 @@ pub(crate) struct Entrance {
 /// To HTTPS.
 #[derive(Debug)]
 pub(crate) struct Redirect {
-    /// Hosts that it has no certificate for are served as they are.
+    /// Hosts that it has no certificate for that clients may trust are served as they are.
     pub(crate) tls: Tls,
     pub(crate) port: u16,
 }
@@ -40,7 +42,7 @@ impl Entrance {
     /// The port of HTTPS, if requests for a normalised host belong there.
     pub(crate) fn https_port(&self, host: &str) -> Option<u16> {
         let Redirect { tls, port } = self.redirect.as_ref()?;
-        tls.store().covers(host).then_some(*port)
+        tls.store().vouches_for(host).then_some(*port)
     }
 
     /// The value of `Strict-Transport-Security` in responses for a normalised host that have none
@@ -49,7 +51,7 @@ impl Entrance {
         let (Some(tls), Some(value)) = (&self.tls, &self.hsts) else {
             return None;
         };
-        tls.store().covers(host).then_some(value)
+        tls.store().vouches_for(host).then_some(value)
     }
 }
 
@@ -68,6 +70,8 @@ mod tests {
         let store = Arc::new(CertificateStore::new().unwrap());
         store.put(Origin::Managed, "a", certificate(&["a.test"], 30));
         store.put(Origin::Managed, "old", certificate(&["old.test"], -1));
+        let staging = certificate(&["staging.test"], 30).for_tests();
+        store.put(Origin::Managed, "staging", staging);
         Tls::new(store, TlsSettings::default()).unwrap()
     }
 
@@ -80,7 +84,12 @@ mod tests {
             }),
             ..Entrance::default()
         };
-        for (host, port) in [("a.test", Some(8443)), ("b.test", None), ("old.test", None)] {
+        for (host, port) in [
+            ("a.test", Some(8443)),
+            ("b.test", None),
+            ("old.test", None),
+            ("staging.test", None),
+        ] {
             assert_eq!(entrance.https_port(host), port, "{host}");
         }
         assert_eq!(Entrance::default().https_port("a.test"), None);
@@ -112,6 +121,7 @@ mod tests {
         };
         assert_eq!(entrance.hsts("a.test"), Some("max-age=60"));
         assert_eq!(entrance.hsts("b.test"), None);
+        assert_eq!(entrance.hsts("staging.test"), None);
         entrance.tls = None;
         assert_eq!(entrance.hsts("a.test"), None, "browsers would ignore it");
     }

@@ -126,6 +126,10 @@ impl<C: ClientStream> Client<C> {
                 let page = Page::challenge(&text);
                 return self.answer(page, true, &asked, &mut upload).await;
             }
+            Decision::Forbidden => {
+                let page = Page::of(Failure::Unsecured);
+                return self.answer(page, true, &asked, &mut upload).await;
+            }
             Decision::Unknown => {
                 let page = Page::of(Failure::UnknownHost);
                 return self.answer(page, true, &asked, &mut upload).await;

@@ -10,6 +10,8 @@ pub(crate) enum Failure {
     HeadTimedOut,
     #[error("nothing is served at this host")]
     UnknownHost,
+    #[error("clients must come by HTTPS, with a certificate of their own")]
+    Unsecured,
     #[error("the app is not running")]
     NoUpstream,
     #[error("the app is being updated, and too many requests wait for it")]
@@ -37,6 +39,7 @@ impl Failure {
         match self {
             Failure::Refused(refusal) => refusal.status(),
             Failure::UnknownHost => 404,
+            Failure::Unsecured => 403,
             Failure::NoUpstream | Failure::ParkFull | Failure::ParkTooLong => 503,
             Failure::Unreachable | Failure::Lost | Failure::Malformed => 502,
             Failure::ConnectTimedOut | Failure::ResponseTimedOut => 504,

@@ -49,7 +49,8 @@ impl Listener {
 
     /// Sends clients to HTTPS at this port, with `308 Permanent Redirect` to the same path and
     /// query: for hosts that have a route, and a valid certificate in the store of `tls`. Nothing
-    /// below `/.well-known/acme-challenge/` is redirected. Not for an HTTPS listener.
+    /// below `/.well-known/acme-challenge/` is redirected, nor what a trusted proxy says came to it
+    /// by HTTPS. Not for an HTTPS listener.
     #[must_use]
     pub fn redirecting(mut self, tls: Tls, port: u16) -> Listener {
         self.entrance.redirect = Some(Redirect { tls, port });
@@ -61,6 +62,14 @@ impl Listener {
     #[must_use]
     pub fn answering(mut self, challenges: HttpChallenges) -> Listener {
         self.entrance.challenges = Some(challenges);
+        self
+    }
+
+    /// Passes no request to an app: what is neither answered nor redirected is refused with 403. For
+    /// a plain listener beside an HTTPS one whose clients must have a certificate.
+    #[must_use]
+    pub fn closed(mut self) -> Listener {
+        self.entrance.is_closed = true;
         self
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Https {
     acme: Option<Arc<Acme>>,
     redirect: bool,
     hsts: Option<Duration>,
+    /// Clients must have a certificate, which they can only show by HTTPS.
+    verifies_clients: bool,
 }
 
 impl Https {
@@ -43,7 +45,15 @@ impl Https {
         };
         let tls = Tls::new(Arc::clone(&store), settings).map_err(|error| unset(&error))?;
         let acme = match acme_settings(section, data_dir)? {
-            Some(settings) => Some(Arc::new(open_acme(settings, store)?)),
+            Some(settings) => {
+                if settings.directory == AcmeSettings::LETS_ENCRYPT_STAGING {
+                    warn!(
+                        "certificates are from an authority for tests, which nothing trusts: \
+                         hosts with one are not redirected to HTTPS, and have no HSTS"
+                    );
+                }
+                Some(Arc::new(open_acme(settings, store)?))
+            }
             None => None,
         };
         if acme.is_none() && section.certificates.is_empty() {
@@ -58,6 +68,7 @@ impl Https {
             acme,
             redirect: section.redirect,
             hsts: section.hsts,
+            verifies_clients: section.client_ca.is_some(),
         })
     }
 
@@ -108,6 +119,10 @@ impl Https {
         let listener = match challenges {
             Some(challenges) => listener.answering(challenges),
             None => listener,
+        };
+        let listener = match bound.key {
+            PortKey::Http if self.verifies_clients => listener.closed(),
+            _ => listener,
         };
         match (bound.key, port, self.hsts) {
             (PortKey::Http, Some(port), _) if self.redirect => {

@@ -75,14 +75,15 @@ impl Acme {
         let disk = Disk::open(&settings.state)?;
         let courier = Courier::new(settings.directory_ca.as_deref())?;
         let found = disk.certificates()?;
-        let served = found.iter().map(|(name, issued)| {
-            // Those of another authority too, until the present one has issued others.
-            (name.to_string(), issued.certificate.clone())
-        });
-        store.put_all(Origin::Managed, served);
-        let issued = found
+        let (own, others): (Vec<_>, Vec<_>) = found
             .into_iter()
-            .filter(|(_, issued)| issued.directory == settings.directory)
+            .partition(|(_, issued)| issued.directory == settings.directory);
+        // Those of another authority too, until the present one has issued others.
+        let served = others.iter().chain(&own);
+        let served = served.map(|(name, issued)| (name.to_string(), issued.certificate.clone()));
+        store.put_all(Origin::Managed, served);
+        let issued = own
+            .into_iter()
             .map(|(name, issued)| (name, issued.certificate))
             .collect();
         Ok(Acme {
@@ -163,6 +164,7 @@ impl Acme {
             status,
             call: Arc::clone(&call),
             advice: None,
+            installed_at: None,
         };
         let new = Kept {
             names,
@@ -190,12 +192,21 @@ impl Acme {
                     None => return Some(certified(id, names, None)),
                 }
             };
-            if status.wait_for(holds).await.is_ok() {
-                let state = self.state();
-                let names = state.wanted.get(id)?;
+            let ended = status.wait_for(holds).await.is_err();
+            let state = self.state();
+            let names = state.wanted.get(id)?;
+            let kept = names.first().and_then(|first| state.kept.get(first));
+            // One that has ended, and that no other has come for, is not waited for.
+            let is_its = |kept: &Kept| kept.status.same_channel(&status);
+            if !ended || kept.is_some_and(is_its) {
                 return Some(certified(id, names, Some(&status.borrow())));
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -305,6 +316,7 @@ impl fmt::Debug for Acme {
 mod tests {
     use super::*;
     use crate::test_util::{MemoryCertifier, check_certifier};
+    use crate::tls::testing::{Pair, pair};
 
     #[tokio::test]
     async fn it_keeps_the_contract_even_if_nobody_answers() {
@@ -315,6 +327,34 @@ mod tests {
         };
         let store = Arc::new(CertificateStore::new().unwrap());
         check_certifier(&Acme::open(settings, store).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn an_authority_for_tests_takes_nothing_from_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let name: DnsName = "a.test".parse().unwrap();
+        let directories = [
+            AcmeSettings::LETS_ENCRYPT,
+            AcmeSettings::LETS_ENCRYPT_STAGING,
+        ];
+        for directory in directories {
+            let Pair { chain, key } = pair(&["a.test"], 30);
+            disk.save_certificate(&name, directory, &key, &chain)
+                .unwrap();
+        }
+        for directory in directories {
+            let store = Arc::new(CertificateStore::new().unwrap());
+            let settings = AcmeSettings {
+                directory: directory.to_owned(),
+                ..AcmeSettings::new(dir.path())
+            };
+            let acme = Acme::open(settings, Arc::clone(&store)).unwrap();
+            assert!(store.covers("a.test"));
+            let is_trusted = directory == AcmeSettings::LETS_ENCRYPT;
+            assert_eq!(store.vouches_for("a.test"), is_trusted, "{directory}");
+            assert!(acme.shared.current(std::slice::from_ref(&name)).is_some());
+        }
     }
 
     #[tokio::test]

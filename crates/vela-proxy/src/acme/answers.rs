@@ -74,8 +74,9 @@ impl Answers {
                 };
                 let record = format!("_acme-challenge.{}", name.trim_start_matches("*."));
                 let value = authorization.dns_value();
+                // One that it sets and then fails about is to be removed too.
+                self.records.push((record.clone(), value.clone()));
                 dns_hook::run(hook, "set", &record, &value).await?;
-                self.records.push((record, value));
             }
         }
         Ok(())

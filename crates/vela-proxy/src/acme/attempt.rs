@@ -1,17 +1,18 @@
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType,
-    Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeStatus,
+    ChallengeType, Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use tokio::time::sleep;
 
 use super::answers::Answers;
 use super::courier::Courier;
-use super::disk::PendingOrder;
+use super::disk::{PendingOrder, issued};
 use super::shared::Shared;
 use super::{AcmeError, AcmeEvent, Challenge};
-use crate::tls::{Certificate, DnsName};
+use crate::tls::{Certificate, DnsName, with_causes};
 
 /// One attempt to get a certificate, which goes on where an earlier one was broken off: at any
 /// point the disk holds what it needs for that.
@@ -24,6 +25,8 @@ pub(super) struct Attempt<'a> {
     /// The certificate that is to be renewed.
     pub(super) replaces: Option<Certificate>,
     pub(super) courier: Courier,
+    /// Whether it is for all names that are wanted: earlier failures are over with it.
+    pub(super) is_whole: bool,
 }
 
 impl Attempt<'_> {
@@ -43,9 +46,8 @@ impl Attempt<'_> {
         shared.tell(&AcmeEvent::OrderPlaced { names: self.names });
         let result = self.finish(&mut order, &pending).await;
         if let Err(error) = &result
-            && !error.is_passing()
+            && error.spoils_order()
         {
-            // This order will not get any better.
             shared.disk.remove_order(self.name())?;
         }
         result
@@ -61,12 +63,16 @@ impl Attempt<'_> {
         let Shared { disk, settings, .. } = self.shared;
         let names: Vec<String> = self.names.iter().map(DnsName::to_string).collect();
         let begun = disk.order(self.name()).unwrap_or_else(|error| {
-            let error = crate::tls::with_causes(&error);
+            let error = with_causes(&error);
             tracing::warn!(%error, "an order is begun anew");
             None
         });
-        let begun =
-            begun.filter(|begun| begun.directory == settings.directory && begun.names == names);
+        let begun = begun.filter(|begun| {
+            begun.directory == settings.directory
+                && begun.names == names
+                // It has ended with the certificate that there is.
+                && !disk.has_key(self.name(), &begun.directory, &begun.key)
+        });
         if let Some(begun) = begun
             && let Some(url) = begun.url.clone()
         {
@@ -76,9 +82,12 @@ impl Attempt<'_> {
                         return Ok((begun, Some(order)));
                     }
                 }
-                // It has expired, or was another account's.
-                Err(instant_acme::Error::Api(_)) => {}
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => {
+                    let error = self.failed(error);
+                    if !error.is_unknown() {
+                        return Err(error);
+                    }
+                }
             }
         }
         let key = KeyPair::generate().map_err(|source| AcmeError::Request { source })?;
@@ -109,8 +118,26 @@ impl Attempt<'_> {
                 .await
             {
                 Ok(order) => return Ok(order),
-                // It knows no such thing, or another certificate, or does not repeat it.
-                Err(error) => tracing::debug!(%error, "an order that replaces none is placed"),
+                Err(error) => {
+                    let is_ignored = match &error {
+                        instant_acme::Error::Unsupported(_) => true,
+                        // It does not repeat it.
+                        instant_acme::Error::Other(source) => {
+                            source.to_string().starts_with("replaces field mismatch")
+                        }
+                        _ => false,
+                    };
+                    let error = self.failed(error);
+                    // It knows no such thing, or not this certificate, or has replaced it.
+                    let is_about_it = is_ignored
+                        || error.is_unknown()
+                        || matches!(error.problem(), Some("alreadyReplaced" | "conflict"));
+                    if !is_about_it || error.problem() == Some("accountDoesNotExist") {
+                        return Err(error);
+                    }
+                    let error = with_causes(&error);
+                    tracing::debug!(%error, "an order that replaces none is placed");
+                }
             }
         }
         account
@@ -124,7 +151,6 @@ impl Attempt<'_> {
         order: &mut Order,
         pending: &PendingOrder,
     ) -> Result<Certificate, AcmeError> {
-        let Shared { disk, settings, .. } = self.shared;
         if order.state().status == OrderStatus::Pending {
             self.verify(order).await?;
         }
@@ -142,11 +168,11 @@ impl Attempt<'_> {
             _ => order.poll_certificate(&self.patience()).await.map(Some),
         };
         let chain = chain.map_err(|error| self.failed(error))?;
-        let chain = chain.ok_or(AcmeError::TooSlow)?;
+        let chain = chain.ok_or(AcmeError::TooSlow { retry_after: None })?;
         self.shared
             .tell(&AcmeEvent::CertificateDownloaded { names: self.names });
-        let now = SystemTime::now();
-        let certificate = Certificate::from_pem(chain.as_bytes(), pending.key.as_bytes(), now)
+        let key = pending.key.as_bytes();
+        let certificate = issued(chain.as_bytes(), key, &pending.directory)
             .map_err(|source| AcmeError::Issued { source })?;
         if let Some(name) = self
             .names
@@ -156,8 +182,8 @@ impl Attempt<'_> {
             let name = name.clone();
             return Err(AcmeError::NameMissing { name });
         }
-        disk.save_certificate(self.name(), &settings.directory, &pending.key, &chain)?;
-        disk.remove_order(self.name())?;
+        let disk = &self.shared.disk;
+        disk.complete(self.name(), pending, &chain, self.is_whole)?;
         Ok(certificate)
     }
 
@@ -166,85 +192,146 @@ impl Attempt<'_> {
         let shared = self.shared;
         let hook = shared.settings.dns_hook.clone();
         let mut answers = Answers::new(shared.http.clone(), shared.store.clone(), hook);
-        let verified = match self.answer(order, &mut answers).await {
-            Ok(()) => self.verified(order).await,
-            Err(error) => Err(error),
-        };
+        let verified = self.verify_by(order, &mut answers).await;
         answers.withdraw().await;
         verified
     }
 
-    async fn answer(&self, order: &mut Order, answers: &mut Answers) -> Result<(), AcmeError> {
+    /// Finds all the names that cannot be verified, and not just one of them: each further order
+    /// would have the authority look at the others again, and it does not look often.
+    async fn verify_by(&self, order: &mut Order, answers: &mut Answers) -> Result<(), AcmeError> {
+        let mut proof = Proof::default();
+        let answered = self.answer(order, answers, &mut proof).await;
+        let until = Instant::now() + self.shared.settings.pace.patience;
+        if let Err(error) = answered {
+            self.settle(order, &mut proof, until).await;
+            return Err(error);
+        }
+        let polled = match proof.failed.is_empty() {
+            true => order.poll_ready(&self.patience()).await,
+            false => Ok(OrderStatus::Pending),
+        };
+        match polled {
+            Ok(OrderStatus::Ready) => return Ok(()),
+            // One that an earlier attempt has got further.
+            Err(instant_acme::Error::Timeout(_)) if order.state().status == OrderStatus::Valid => {
+                return Ok(());
+            }
+            _ => {}
+        }
+        let failure = polled.map_err(|error| self.failed(error));
+        // What the order does not say, its authorizations do.
+        self.settle(order, &mut proof, until).await;
+        let failed = proof.failed;
+        match failure {
+            _ if !failed.is_empty() => Err(AcmeError::Names { failed }),
+            Err(error) => Err(error),
+            Ok(_) => Err(AcmeError::NotVerified {
+                name: self.name().to_string(),
+                reason: "the order is invalid".to_owned(),
+            }),
+        }
+    }
+
+    async fn answer(
+        &self,
+        order: &mut Order,
+        answers: &mut Answers,
+        proof: &mut Proof,
+    ) -> Result<(), AcmeError> {
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization.map_err(|error| self.failed(error))?;
-            if authorization.status == AuthorizationStatus::Valid {
+            let authorization = authorization.map_err(|error| self.failed(error))?;
+            if authorization.status != AuthorizationStatus::Pending {
                 continue;
             }
             let name = authorization.identifier().to_string();
-            let offered = |way: &Challenge| {
-                let of = kind(*way);
-                authorization.challenges.iter().any(|one| one.r#type == of)
-            };
-            let ways = answers.ways(name.starts_with("*."), self.failures);
-            let way = ways.into_iter().find(offered);
-            let no_challenge = || AcmeError::NoChallenge { name: name.clone() };
-            let way = way.ok_or_else(no_challenge)?;
-            let mut challenge = authorization
-                .challenge(kind(way))
-                .ok_or_else(no_challenge)?;
-            answers.give(way, &name, &challenge).await?;
-            self.shared.tell(&AcmeEvent::ChallengeAnswered {
-                name: &name,
-                challenge: way,
-            });
-            // One that was begun before is being looked at already.
-            if challenge.status == ChallengeStatus::Pending {
-                challenge
-                    .set_ready()
-                    .await
-                    .map_err(|error| self.failed(error))?;
+            match self.answer_one(authorization, &name, answers).await {
+                Ok(()) => proof.asked.push(name),
+                Err(
+                    error @ (AcmeError::NoChallenge { .. }
+                    | AcmeError::DnsHook { .. }
+                    | AcmeError::NotVerified { .. }),
+                ) => proof.failed.push((name, error)),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    async fn verified(&self, order: &mut Order) -> Result<(), AcmeError> {
-        let polled = order.poll_ready(&self.patience()).await;
-        match polled {
-            Ok(OrderStatus::Ready) => return Ok(()),
-            Ok(_) | Err(instant_acme::Error::Api(_)) => {}
-            // One that an earlier attempt has got further.
-            Err(instant_acme::Error::Timeout(_)) if order.state().status == OrderStatus::Valid => {
-                return Ok(());
-            }
-            Err(error) => return Err(self.failed(error)),
+    async fn answer_one(
+        &self,
+        mut authorization: AuthorizationHandle<'_>,
+        name: &str,
+        answers: &mut Answers,
+    ) -> Result<(), AcmeError> {
+        let offered = |way: &Challenge| {
+            let of = kind(*way);
+            authorization.challenges.iter().any(|one| one.r#type == of)
+        };
+        let ways = answers.ways(name.starts_with("*."), self.failures);
+        let way = ways.into_iter().find(offered);
+        let no_challenge = || AcmeError::NoChallenge {
+            name: name.to_owned(),
+        };
+        let way = way.ok_or_else(no_challenge)?;
+        let mut challenge = authorization
+            .challenge(kind(way))
+            .ok_or_else(no_challenge)?;
+        answers.give(way, name, &challenge).await?;
+        self.shared.tell(&AcmeEvent::ChallengeAnswered {
+            name,
+            challenge: way,
+        });
+        // One that was begun before is being looked at already.
+        if challenge.status == ChallengeStatus::Pending {
+            challenge
+                .set_ready()
+                .await
+                .map_err(|error| self.failed(error))?;
         }
-        // What the order does not say, its authorizations do.
+        Ok(())
+    }
+
+    /// Looks at all authorizations that have not failed yet. Waits for those that the authority is
+    /// looking at: their answers must stay until then.
+    async fn settle(&self, order: &mut Order, proof: &mut Proof, until: Instant) {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
-            if authorization.refresh().await.is_err() {
+            let name = authorization.identifier().to_string();
+            if proof.failed.iter().any(|(failed, _)| *failed == name) {
                 continue;
             }
-            let name = authorization.identifier().to_string();
-            let problem = authorization
-                .challenges
-                .iter()
-                .find_map(|one| one.error.as_ref());
-            if let Some(problem) = problem {
-                let reason = problem
+            let mut pause = FIRST_LOOK;
+            loop {
+                match authorization.refresh().await {
+                    Ok(_) => {}
+                    Err(instant_acme::Error::Api(_)) => break,
+                    Err(_) => return, // the others cannot be asked either
+                }
+                let is_looked_at = authorization.status == AuthorizationStatus::Pending
+                    && proof.asked.contains(&name);
+                if !is_looked_at || Instant::now() >= until {
+                    break;
+                }
+                sleep(pause).await;
+                pause = pause.mul_f32(BACKOFF);
+            }
+            let challenges = authorization.challenges.iter();
+            let problem = challenges.filter_map(|one| one.error.as_ref()).next();
+            let reason = match (authorization.status, problem) {
+                (AuthorizationStatus::Valid, _) | (AuthorizationStatus::Pending, None) => continue,
+                (_, Some(problem)) => problem
                     .detail
                     .clone()
-                    .unwrap_or_else(|| problem.to_string());
-                return Err(AcmeError::NotVerified { name, reason });
-            }
-        }
-        match polled {
-            Err(error) => Err(self.failed(error)),
-            Ok(_) => Err(AcmeError::NotVerified {
-                name: self.name().to_string(),
-                reason: "the order is invalid".to_owned(),
-            }),
+                    .unwrap_or_else(|| problem.to_string()),
+                (status, None) => format!("its authorization is {status:?}").to_lowercase(),
+            };
+            let error = AcmeError::NotVerified {
+                name: name.clone(),
+                reason,
+            };
+            proof.failed.push((name, error));
         }
     }
 
@@ -260,8 +347,8 @@ impl Attempt<'_> {
 
     fn patience(&self) -> RetryPolicy {
         RetryPolicy::new()
-            .initial_delay(Duration::from_millis(250))
-            .backoff(1.5)
+            .initial_delay(FIRST_LOOK)
+            .backoff(BACKOFF)
             .timeout(self.shared.settings.pace.patience)
     }
 
@@ -269,6 +356,18 @@ impl Attempt<'_> {
         AcmeError::of(error, self.courier.retry_after())
     }
 }
+
+/// How the names of an order fare.
+#[derive(Default)]
+struct Proof {
+    /// Those that the authority has been told to look at.
+    asked: Vec<String>,
+    failed: Vec<(String, AcmeError)>,
+}
+
+/// How soon to look whether the authority is done, and how much later each time.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const BACKOFF: f32 = 1.5;
 
 fn kind(way: Challenge) -> ChallengeType {
     match way {

@@ -115,9 +115,21 @@ impl Courier {
                 exchange.await?
             }
         };
+        let mut response = response;
+        let at = response.headers().get(RETRY_AFTER).and_then(moment);
+        // The client library adds any number to the time of day, and panics at what is too much.
+        match at {
+            Some(at) => {
+                let pause = at.duration_since(SystemTime::now()).unwrap_or_default();
+                let seconds = HeaderValue::from(pause.as_secs_f64().ceil() as u64);
+                response.headers_mut().insert(RETRY_AFTER, seconds);
+            }
+            None => {
+                response.headers_mut().remove(RETRY_AFTER);
+            }
+        }
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
-            let at = response.headers().get(RETRY_AFTER).and_then(moment);
             let mut retry_after = self
                 .retry_after
                 .lock()
@@ -146,13 +158,18 @@ impl HttpClient for Courier {
     }
 }
 
+/// The longest pause that an authority can ask for.
+pub(super) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// `Retry-After`, in either of its forms, and within reason.
 fn moment(value: &HeaderValue) -> Option<SystemTime> {
-    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
     let text = value.to_str().ok()?.trim();
     let now = SystemTime::now();
     let at = match text.parse() {
-        Ok(seconds) => now.checked_add(Duration::from_secs(seconds))?,
+        Ok(seconds) => now + Duration::from_secs(seconds).min(LONGEST),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            now + LONGEST
+        }
         Err(_) => httpdate::parse_http_date(text).ok()?,
     };
     Some(at.min(now + LONGEST))

@@ -8,18 +8,21 @@ use instant_acme::AccountCredentials;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::AcmeError;
-use crate::tls::{Certificate, DnsName};
+use super::{AcmeError, AcmeSettings};
+use crate::tls::{Certificate, CertificateError, DnsName};
 
 /// What is kept over restarts, all of it for this user's eyes only. Each write is whole or not
 /// there, whenever the process ends.
 ///
 /// ```text
-/// accounts/<directory>.json    the key of the account
-/// orders/<name>.json           an order under way: its key, its names, its URL
-/// certificates/<name>.pem      key and chain in one file, so that they always match
-/// failures/<name>.json         how often it failed, and when to try again
+/// accounts/<directory>.json              the key of the account
+/// orders/<name>.json                     an order under way: its key, its names, its URL
+/// certificates/<directory>/<name>.pem    key and chain in one file, so that they always match
+/// failures/<name>.json                   how often it failed, and when to try again
 /// ```
+///
+/// The directory is that of the authority: what another one has issued is not lost while one is
+/// tried out.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
     root: PathBuf,
@@ -45,11 +48,25 @@ pub(super) struct Failures {
     pub(super) hint: Option<String>,
     /// In seconds since 1970.
     pub(super) retry_at: u64,
+    /// What it was for.
+    #[serde(default)]
+    pub(super) names: Vec<String>,
+    /// The directory of the authority.
+    #[serde(default)]
+    pub(super) directory: String,
 }
 
 impl Failures {
-    pub(super) fn retry_at(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.retry_at)
+    /// A pause longer than `longest` was begun by a clock that was ahead: it is over.
+    pub(super) fn retry_at(&self, now: SystemTime, longest: Duration) -> SystemTime {
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.retry_at));
+        at.filter(|at| *at <= now + longest).unwrap_or(now)
+    }
+
+    /// Whether it was for these names.
+    pub(super) fn is_for(&self, names: &[DnsName]) -> bool {
+        let own = self.names.iter().map(String::as_str);
+        own.eq(names.iter().map(DnsName::as_str))
     }
 }
 
@@ -66,12 +83,7 @@ const KINDS: [&str; 4] = ["accounts", "orders", "certificates", "failures"];
 impl Disk {
     pub(super) fn open(root: &Path) -> Result<Disk, AcmeError> {
         for kind in KINDS {
-            let dir = root.join(kind);
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&dir)
-                .map_err(AcmeError::state("make", &dir))?;
+            make(&root.join(kind))?;
         }
         Ok(Disk {
             root: root.to_owned(),
@@ -106,8 +118,14 @@ impl Disk {
         remove(&self.path("orders", name, "json"))
     }
 
-    pub(super) fn failures(&self, name: &DnsName) -> Result<Option<Failures>, AcmeError> {
-        read_json(&self.path("failures", name, "json"))
+    /// Those with this authority.
+    pub(super) fn failures(
+        &self,
+        name: &DnsName,
+        directory: &str,
+    ) -> Result<Option<Failures>, AcmeError> {
+        let found = read_json::<Failures>(&self.path("failures", name, "json"))?;
+        Ok(found.filter(|one| one.directory.is_empty() || one.directory == directory))
     }
 
     pub(super) fn save_failures(&self, name: &DnsName, of: &Failures) -> Result<(), AcmeError> {
@@ -116,6 +134,30 @@ impl Disk {
 
     pub(super) fn remove_failures(&self, name: &DnsName) -> Result<(), AcmeError> {
         remove(&self.path("failures", name, "json"))
+    }
+
+    /// Ends an order whose certificate is there. Whenever the process ends, a certificate on disk
+    /// has no earlier failures beside it, but maybe its order: see [`Disk::has_key`]. Failures go
+    /// on where the certificate lacks names that are wanted.
+    pub(super) fn complete(
+        &self,
+        name: &DnsName,
+        order: &PendingOrder,
+        chain: &str,
+        ends_failures: bool,
+    ) -> Result<(), AcmeError> {
+        if ends_failures && let Err(error) = self.remove_failures(name) {
+            let error = crate::tls::with_causes(&error);
+            tracing::warn!(%error, "an old failure stays on disk");
+        }
+        self.save_certificate(name, &order.directory, &order.key, chain)?;
+        self.remove_order(name)
+    }
+
+    /// Whether the certificate that is kept under this name has this key, as PEM.
+    pub(super) fn has_key(&self, name: &DnsName, directory: &str, key: &str) -> bool {
+        let path = self.certificate_path(name, directory);
+        fs::read_to_string(path).is_ok_and(|text| text.contains(key.trim()))
     }
 
     pub(super) fn save_certificate(
@@ -127,20 +169,26 @@ impl Disk {
     ) -> Result<(), AcmeError> {
         // What is outside of the PEM blocks is not read by anything else.
         let text = format!("{ISSUED_BY}{directory}\n{key}\n{chain}");
-        write(&self.path("certificates", name, "pem"), text.as_bytes())
+        let path = self.certificate_path(name, directory);
+        let dir = path.parent().unwrap_or(&self.root);
+        make(dir)?;
+        write(&path, text.as_bytes())
     }
 
     /// All certificates that are still valid, with the names they were saved under. Others are
-    /// left where they are.
+    /// left where they are. One that is not valid yet is: its authority has issued it, so that it
+    /// is the clock that is behind.
     pub(super) fn certificates(&self) -> Result<Vec<(DnsName, Issued)>, AcmeError> {
+        // Those that earlier versions kept for all authorities together come first: others of the
+        // same name are newer.
         let dir = self.root.join("certificates");
-        let read = AcmeError::state("read", &dir);
-        let entries = fs::read_dir(&dir)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(read)?;
+        let (dirs, mut files): (Vec<_>, Vec<_>) =
+            entries(&dir)?.into_iter().partition(|path| path.is_dir());
+        for dir in dirs {
+            files.extend(entries(&dir)?);
+        }
         let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.path();
+        for path in files {
             let name = path.file_name().and_then(|name| {
                 name.to_str()?
                     .strip_suffix(".pem")?
@@ -163,13 +211,12 @@ impl Disk {
     }
 
     fn account_path(&self, directory: &str) -> PathBuf {
-        let slug: String = directory
-            .trim_start_matches("https://")
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .take(200)
-            .collect();
+        let slug = slug(directory);
         self.root.join("accounts").join(format!("{slug}.json"))
+    }
+
+    fn certificate_path(&self, name: &DnsName, directory: &str) -> PathBuf {
+        self.path(&format!("certificates/{}", slug(directory)), name, "pem")
     }
 
     /// A name has nothing in it that leads out of a directory.
@@ -183,16 +230,57 @@ const ISSUED_BY: &str = "Issued by ";
 
 fn load(path: &Path) -> Result<Issued, Box<dyn std::error::Error>> {
     let text = fs::read_to_string(path)?;
-    let certificate = Certificate::from_pem(text.as_bytes(), text.as_bytes(), SystemTime::now())?;
     let directory = text
         .lines()
         .next()
         .and_then(|line| line.strip_prefix(ISSUED_BY))
         .unwrap_or_default();
+    let certificate = issued(text.as_bytes(), text.as_bytes(), directory)?;
     Ok(Issued {
         certificate,
         directory: directory.to_owned(),
     })
+}
+
+/// A certificate from the authority of this directory. Not before its time it is good too.
+pub(super) fn issued(
+    chain: &[u8],
+    key: &[u8],
+    directory: &str,
+) -> Result<Certificate, CertificateError> {
+    let certificate = Certificate::of_any_time(chain, key)?;
+    let at = certificate.details().not_after;
+    if SystemTime::now() > at {
+        return Err(CertificateError::Expired { at });
+    }
+    Ok(match directory == AcmeSettings::LETS_ENCRYPT_STAGING {
+        true => certificate.for_tests(),
+        false => certificate,
+    })
+}
+
+/// A directory's URL as the name of a file.
+fn slug(directory: &str) -> String {
+    directory
+        .trim_start_matches("https://")
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(200)
+        .collect()
+}
+
+fn make(dir: &Path) -> Result<(), AcmeError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(AcmeError::state("make", dir))
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, AcmeError> {
+    fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(AcmeError::state("read", dir))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AcmeError> {
@@ -236,18 +324,22 @@ fn write(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
     write().map_err(AcmeError::state("write", path))
 }
 
+/// A power cut after this does not bring it back.
 fn remove(path: &Path) -> Result<(), AcmeError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(AcmeError::state("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let removed = match fs::remove_file(path) {
+        Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(AcmeError::state("remove", path))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
     use crate::tls::testing::{Pair, pair};
@@ -280,7 +372,14 @@ mod tests {
         let Pair { chain, key } = pair(&["*.a.test"], 30);
         disk.save_certificate(&name, "https://ca.test/dir", &key, &chain)
             .unwrap();
-        fs::write(dir.path().join("certificates/b.test.pem"), "broken").unwrap();
+        fs::write(
+            dir.path().join("certificates/ca-test-dir/b.test.pem"),
+            "broken",
+        )
+        .unwrap();
+        assert!(disk.has_key(&name, "https://ca.test/dir", &key));
+        assert!(!disk.has_key(&name, "https://ca.test/dir", "another"));
+        assert!(!disk.has_key(&name, "https://other.test/dir", &key));
         let found = disk.certificates().unwrap();
         let [(found_name, issued)] = &found[..] else {
             panic!("{found:?}")
@@ -290,5 +389,100 @@ mod tests {
             (&name, "https://ca.test/dir")
         );
         assert!(issued.certificate.covers("x.a.test"));
+    }
+
+    #[test]
+    fn what_was_kept_for_all_authorities_is_found_behind_the_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let ca = "https://ca.test/dir";
+        let (a, b): (DnsName, DnsName) = ("a.test".parse().unwrap(), "b.test".parse().unwrap());
+        for name in [&a, &b] {
+            let Pair { chain, key } = pair(&[name.as_str()], 30);
+            let text = format!("{ISSUED_BY}{ca}\n{key}\n{chain}");
+            fs::write(dir.path().join(format!("certificates/{name}.pem")), text).unwrap();
+        }
+        let Pair { chain, key } = pair(&["a.test", "www.a.test"], 30);
+        disk.save_certificate(&a, ca, &key, &chain).unwrap();
+        let found = disk.certificates().unwrap();
+        assert_eq!(found.len(), 3);
+        let last = found.iter().rfind(|(name, _)| *name == a).unwrap();
+        assert!(last.1.certificate.covers("www.a.test"));
+        assert!(found.iter().all(|(_, issued)| issued.directory == ca));
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_costs_no_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        let days = |days: u64| SystemTime::now() + Duration::from_secs(days * 86_400);
+        (params.not_before, params.not_after) = (days(10).into(), days(100).into());
+        let key = KeyPair::generate().unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let name = "a.test".parse().unwrap();
+        disk.save_certificate(&name, "dir", &key.serialize_pem(), &chain)
+            .unwrap();
+        let Pair { chain, key } = pair(&["b.test"], -1);
+        let name = "b.test".parse().unwrap();
+        disk.save_certificate(&name, "dir", &key, &chain).unwrap();
+        let found = disk.certificates().unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0.as_str(), "a.test");
+    }
+
+    #[test]
+    fn an_order_ends_with_its_failures_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let name: DnsName = "a.test".parse().unwrap();
+        let Pair { chain, key } = pair(&["a.test"], 30);
+        let order = PendingOrder {
+            directory: "ca".into(),
+            names: vec![],
+            key,
+            url: None,
+        };
+        let failures = Failures {
+            count: 1,
+            ..Failures::default()
+        };
+        disk.save_order(&name, &order).unwrap();
+        disk.save_failures(&name, &failures).unwrap();
+        disk.complete(&name, &order, &chain, false).unwrap();
+        assert!(disk.failures(&name, "ca").unwrap().is_some());
+        assert!(disk.order(&name).unwrap().is_none());
+
+        // As if it was killed at the certificate.
+        disk.save_order(&name, &order).unwrap();
+        fs::create_dir(dir.path().join("certificates/ca/a.test.pem.new")).unwrap();
+        disk.complete(&name, &order, &chain, true).unwrap_err();
+        assert!(disk.failures(&name, "ca").unwrap().is_none());
+        assert!(disk.order(&name).unwrap().is_some());
+    }
+
+    #[test]
+    fn pauses_are_those_of_this_clock_and_this_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let name: DnsName = "a.test".parse().unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let mut failures = Failures {
+            count: 1,
+            retry_at: 1100,
+            names: vec!["a.test".into()],
+            directory: "ca".into(),
+            ..Failures::default()
+        };
+        disk.save_failures(&name, &failures).unwrap();
+        assert!(disk.failures(&name, "ca").unwrap().is_some());
+        assert!(disk.failures(&name, "other").unwrap().is_none());
+        assert!(failures.is_for(std::slice::from_ref(&name)) && !failures.is_for(&[]));
+        let longest = Duration::from_secs(100);
+        assert_eq!(failures.retry_at(now, longest), now + longest);
+        for far in [1101, u64::MAX] {
+            failures.retry_at = far;
+            assert_eq!(failures.retry_at(now, longest), now);
+        }
     }
 }

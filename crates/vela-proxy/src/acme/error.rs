@@ -1,8 +1,8 @@
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::tls::{CertificateError, DnsName, TlsError};
+use crate::tls::{CertificateError, DnsName, TlsError, with_causes};
 
 /// Why there is no certificate yet, or what keeps it from being renewed.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +65,18 @@ pub enum AcmeError {
         /// Its exit status and last words, or why it could not be run.
         reason: String,
     },
+    /// Some of the names cannot be proved, each for a reason of its own.
+    #[error("{}", in_one_line(failed))]
+    Names {
+        /// The names, each with what is the matter.
+        failed: Vec<(String, AcmeError)>,
+    },
     /// The authority takes too long.
     #[error("the certificate authority did not finish in time")]
-    TooSlow,
+    TooSlow {
+        /// When it is to be asked again, if it said so.
+        retry_after: Option<SystemTime>,
+    },
     /// A private key or request cannot be made.
     #[error("cannot make a certificate request")]
     Request {
@@ -110,7 +119,9 @@ impl AcmeError {
                 source,
                 retry_after,
             },
-            instant_acme::Error::Timeout(_) => AcmeError::TooSlow,
+            instant_acme::Error::Timeout(next) => AcmeError::TooSlow {
+                retry_after: next.map(|at| SystemTime::now() + (at - Instant::now())),
+            },
             source => AcmeError::Unreachable {
                 source,
                 retry_after,
@@ -132,10 +143,15 @@ impl AcmeError {
     /// How long to wait at least, whatever the number of failures.
     pub(super) fn at_least(&self, now: SystemTime) -> Duration {
         const RATE_LIMITED: Duration = Duration::from_secs(3600);
-        let (AcmeError::Refused { retry_after, .. } | AcmeError::Unreachable { retry_after, .. }) =
-            self
-        else {
-            return Duration::ZERO;
+        let retry_after = match self {
+            AcmeError::Refused { retry_after, .. }
+            | AcmeError::Unreachable { retry_after, .. }
+            | AcmeError::TooSlow { retry_after } => retry_after,
+            AcmeError::Names { failed } => {
+                let least = failed.iter().map(|(_, error)| error.at_least(now)).max();
+                return least.unwrap_or_default();
+            }
+            _ => return Duration::ZERO,
         };
         match (retry_after, self.problem()) {
             (Some(at), _) => at.duration_since(now).unwrap_or_default(),
@@ -148,7 +164,9 @@ impl AcmeError {
     /// of its that was broken.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            AcmeError::Unreachable { .. } | AcmeError::State { .. } | AcmeError::TooSlow => true,
+            AcmeError::Unreachable { .. } | AcmeError::State { .. } | AcmeError::TooSlow { .. } => {
+                true
+            }
             AcmeError::Refused { .. } => matches!(
                 self.problem(),
                 Some("serverInternal" | "badNonce" | "accountDoesNotExist")
@@ -157,21 +175,59 @@ impl AcmeError {
         }
     }
 
-    /// The name without which it would have worked.
-    pub(super) fn culprit(&self) -> Option<String> {
+    /// Whether the order that it happened to will not get any better.
+    pub(super) fn spoils_order(&self) -> bool {
+        match self {
+            AcmeError::DnsHook { .. } => false,
+            AcmeError::Names { failed } => failed.iter().any(|(_, error)| error.spoils_order()),
+            error => !error.is_passing() && error.problem() != Some("rateLimited"),
+        }
+    }
+
+    /// Whether the authority knows nothing of what it was asked for: it has expired, or is another
+    /// account's.
+    pub(super) fn is_unknown(&self) -> bool {
+        let AcmeError::Refused {
+            source: instant_acme::Error::Api(problem),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let is_unknown = matches!(
+            self.problem(),
+            Some("malformed" | "unauthorized" | "accountDoesNotExist")
+        );
+        is_unknown || problem.status == Some(404)
+    }
+
+    /// The names without which it would have worked.
+    pub(super) fn culprits(&self) -> Vec<String> {
         match self {
             AcmeError::NotVerified { name, .. } | AcmeError::NoChallenge { name } => {
-                Some(name.clone())
+                vec![name.clone()]
             }
-            // One that it never signs for: `localhost`, say.
+            AcmeError::Names { failed } => failed.iter().map(|(name, _)| name.clone()).collect(),
+            // Those that it never signs for: `localhost`, say.
             AcmeError::Refused {
                 source: instant_acme::Error::Api(problem),
                 ..
-            } => problem.subproblems.iter().find_map(|one| {
-                let identifier = one.identifier.as_ref()?;
-                Some(identifier.authorized(false).to_string())
-            }),
-            _ => None,
+            } => {
+                let named = problem.subproblems.iter();
+                named
+                    .filter_map(|one| one.identifier.as_ref())
+                    .map(|one| one.authorized(false).to_string())
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Tells of further names, where both are about names.
+    pub(super) fn add(&mut self, further: AcmeError) {
+        if let (AcmeError::Names { failed }, AcmeError::Names { failed: further }) = (self, further)
+        {
+            failed.extend(further);
         }
     }
 
@@ -183,6 +239,9 @@ impl AcmeError {
                     "{name} must lead to this machine, and port 80 or 443 be open to the internet"
                 ));
             }
+            AcmeError::Names { failed } => {
+                return failed.iter().find_map(|(_, error)| error.hint());
+            }
             AcmeError::NoChallenge { name } if name.starts_with("*.") => {
                 "a name with a star needs `dns_hook` in [tls] of server.toml"
             }
@@ -192,5 +251,57 @@ impl AcmeError {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+/// The first ones with their reasons, the others by name.
+fn in_one_line(failed: &[(String, AcmeError)]) -> String {
+    const IN_FULL: usize = 4;
+    let full = failed.iter().take(IN_FULL);
+    let full: Vec<String> = full.map(|(_, error)| with_causes(error)).collect();
+    let full = full.join("; ");
+    let others = failed.iter().skip(IN_FULL).map(|(name, _)| name.as_str());
+    let others: Vec<&str> = others.collect();
+    match others.is_empty() {
+        true => full,
+        false => format!("{full}; nor is there one for {}", others.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_is_slow_may_say_for_how_long() {
+        let hour = Duration::from_secs(3600);
+        let next = Some(Instant::now() + hour);
+        let slow = AcmeError::of(instant_acme::Error::Timeout(next), None);
+        let least = slow.at_least(SystemTime::now());
+        assert!(least <= hour && least > hour - Duration::from_secs(60));
+        let slow = AcmeError::of(instant_acme::Error::Timeout(None), None);
+        assert_eq!(slow.at_least(SystemTime::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn many_names_make_one_line() {
+        let failed = |name: &str| {
+            let error = AcmeError::NotVerified {
+                name: name.to_owned(),
+                reason: "no".to_owned(),
+            };
+            (name.to_owned(), error)
+        };
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let error = AcmeError::Names {
+            failed: names.map(failed).into(),
+        };
+        assert_eq!(error.culprits(), names);
+        let text = error.to_string();
+        assert!(
+            text.ends_with("could not verify d: no; nor is there one for e, f"),
+            "{text}"
+        );
+        assert!(error.hint().unwrap().starts_with("a must lead"));
     }
 }

@@ -1,7 +1,9 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use futures::FutureExt;
 use instant_acme::CertificateIdentifier;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -9,7 +11,7 @@ use tokio::time::sleep;
 use super::attempt::Attempt;
 use super::disk::Failures;
 use super::shared::Shared;
-use super::{AcmeError, AcmeEvent, CertifierState, schedule};
+use super::{AcmeError, AcmeEvent, CertifierState, courier, schedule};
 use crate::tls::{Certificate, DnsName, with_causes};
 
 /// Keeps one certificate valid: from the first order on, for as long as it is polled.
@@ -20,6 +22,8 @@ pub(super) struct Keeper {
     pub(super) call: Arc<Call>,
     /// What the authority says about the renewal.
     pub(super) advice: Option<Advice>,
+    /// When the last certificate was installed.
+    pub(super) installed_at: Option<Instant>,
 }
 
 /// What a keeper tells.
@@ -56,6 +60,16 @@ pub(super) struct Advice {
     ask_again: SystemTime,
 }
 
+impl Advice {
+    /// What it has said before holds while it cannot be asked.
+    fn after(earlier: Option<Advice>, error: &AcmeError, now: SystemTime) -> Advice {
+        Advice {
+            renewal_at: earlier.and_then(|earlier| earlier.renewal_at),
+            ask_again: now + error.at_least(now).max(LOOK_AGAIN),
+        }
+    }
+}
+
 /// Clocks are set and machines sleep: how long to trust a timer.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -68,7 +82,8 @@ impl Keeper {
             // What is asked for during the look is seen at the next.
             let asked = self.call.asked.load(Ordering::Relaxed);
             let renew = asked > self.status.borrow().answered;
-            let due = self.look(renew).await;
+            let looked = AssertUnwindSafe(self.look(renew)).catch_unwind().await;
+            let due = looked.unwrap_or_else(|_| self.panicked());
             if renew {
                 self.status.send_modify(|told| told.answered = asked);
             }
@@ -78,6 +93,21 @@ impl Keeper {
                 () = self.call.notify.notified() => {}
             }
         }
+    }
+
+    /// What has gone wrong is in the log, with its place.
+    fn panicked(&mut self) -> SystemTime {
+        let retry_at = SystemTime::now() + LOOK_AGAIN;
+        self.status.send_modify(|told| {
+            told.state = CertifierState::Failing {
+                error: "what keeps this certificate has panicked".to_owned(),
+                hint: None,
+                failures: 1,
+                retry_at,
+            };
+        });
+        self.ended();
+        retry_at
     }
 
     /// Does what is due now, or asked for. Gives when to look again.
@@ -92,26 +122,27 @@ impl Keeper {
             return now + LOOK_AGAIN;
         };
         let current = shared.current(&names);
-        let mut failures = shared
-            .disk
-            .failures(name)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
+        let failures = shared.disk.failures(name, &shared.settings.directory);
+        let mut failures = failures.ok().flatten().unwrap_or_default();
         let due = match &current {
             Some(certificate) => {
                 if self.status.borrow().state == CertifierState::Obtaining {
-                    let renewal_at = by_life(certificate);
+                    let renewal_at = self.by_life(certificate);
                     self.say(current.as_ref(), CertifierState::Valid { renewal_at });
                 }
                 self.renewal(certificate, now).await
             }
             None => now,
         };
-        // One that has failed is not forgotten in the meantime.
+        if due > now && failures.count > 0 && !failures.is_for(&names) {
+            // It lacked names that are not wanted, or not yet: after a restart routes come one by one.
+            failures = Failures::default();
+        }
+        // One that has failed is not forgotten in the meantime. One that was asked for long before
+        // its time is tried again too.
         let due_at = match failures.count {
             0 => due,
-            _ => due.max(failures.retry_at()),
+            _ => failures.retry_at(now, schedule::longest(&shared.settings.pace)),
         };
         if due_at > now && !renew {
             let state = match failures.count {
@@ -130,18 +161,23 @@ impl Keeper {
             return now + LOOK_AGAIN; // it is never closed
         };
         let replaces = current.clone().filter(|_| self.advised().is_some());
-        match self.attempt(&names, failures.count, replaces).await {
+        match self.attempt(&names, failures.count, replaces, true).await {
             Ok(certificate) => {
                 self.installed(&names, &certificate);
-                let renewal_at = by_life(&certificate);
+                let renewal_at = self.by_life(&certificate);
                 self.say(Some(&certificate), CertifierState::Valid { renewal_at });
                 self.ended();
                 // To hear what the authority advises.
                 SystemTime::now()
             }
-            Err(error) => {
-                let rest = self.rest(&names, &error, failures.count).await;
-                let retry_at = self.failed(&names, current.or(rest), &mut failures, &error);
+            Err(mut error) => {
+                let rest = self.rest(&names, &mut error, failures.count).await;
+                let (rest, at_least) = match rest {
+                    Ok(rest) => (rest, Duration::ZERO),
+                    Err(error) => (None, error.at_least(SystemTime::now())),
+                };
+                let current = current.or(rest);
+                let retry_at = self.failed(&names, current, &mut failures, &error, at_least);
                 self.ended();
                 retry_at
             }
@@ -153,12 +189,17 @@ impl Keeper {
         names: &[DnsName],
         failures: u32,
         replaces: Option<Certificate>,
+        is_whole: bool,
     ) -> Result<Certificate, AcmeError> {
         // The authority need not be asked to know that.
         let has_hook = self.shared.settings.dns_hook.is_some();
-        if let Some(name) = names.iter().find(|name| name.is_wildcard() && !has_hook) {
-            let name = name.to_string();
-            return Err(AcmeError::NoChallenge { name });
+        let without = names.iter().filter(|name| name.is_wildcard() && !has_hook);
+        let failed: Vec<(String, AcmeError)> = without
+            .map(ToString::to_string)
+            .map(|name| (name.clone(), AcmeError::NoChallenge { name }))
+            .collect();
+        if !failed.is_empty() {
+            return Err(AcmeError::Names { failed });
         }
         let attempt = Attempt {
             shared: &self.shared,
@@ -166,6 +207,7 @@ impl Keeper {
             failures,
             replaces,
             courier: self.shared.courier.fresh(),
+            is_whole,
         };
         // The library repeats a request whose nonce is refused twice. Where that is not enough, the
         // same order goes on at once.
@@ -183,16 +225,21 @@ impl Keeper {
     async fn rest(
         &mut self,
         names: &[DnsName],
-        error: &AcmeError,
+        error: &mut AcmeError,
         failures: u32,
-    ) -> Option<Certificate> {
+    ) -> Result<Option<Certificate>, AcmeError> {
         let mut rest = names.to_vec();
-        let mut culprit = error.culprit();
-        while let Some(name) = culprit {
+        let mut culprits = error.culprits();
+        // One order more than the one that failed: who fails then has failed, and authorities count
+        // failures. A star without a hook has failed without an order.
+        let has_hook = self.shared.settings.dns_hook.is_some();
+        let is_star = |name: &String| name.starts_with("*.");
+        let mut orders = 1 + usize::from(!has_hook && culprits.iter().any(is_star));
+        loop {
             let before = rest.len();
-            rest.retain(|one| one.as_str() != name);
+            rest.retain(|name| culprits.iter().all(|one| one != name.as_str()));
             if rest.is_empty() || rest.len() == before {
-                return None;
+                return Ok(None);
             }
             let now = SystemTime::now();
             let current = self.shared.current(&rest);
@@ -200,26 +247,31 @@ impl Keeper {
                 .as_ref()
                 .is_some_and(|one| !is_near_its_end(one, now))
             {
-                return current;
+                return Ok(current);
             }
-            match self.attempt(&rest, failures, None).await {
+            let failed = match self.attempt(&rest, failures, None, false).await {
                 Ok(certificate) => {
                     self.installed(&rest, &certificate);
-                    return Some(certificate);
+                    return Ok(Some(certificate));
                 }
-                Err(error) => culprit = error.culprit(),
+                Err(failed) => failed,
+            };
+            let text = with_causes(&failed);
+            tracing::warn!(host = %rest[0], error = %text, "none for the other names either");
+            orders -= 1;
+            culprits = failed.culprits();
+            if orders == 0 || culprits.is_empty() {
+                return Err(failed);
             }
+            error.add(failed);
         }
-        None
     }
 
     fn installed(&mut self, names: &[DnsName], certificate: &Certificate) {
         let shared = &self.shared;
         let not_after = certificate.details().not_after;
         shared.install(&names[0], certificate.clone());
-        if let Err(error) = shared.disk.remove_failures(&names[0]) {
-            tracing::warn!(error = %with_causes(&error), "an old failure stays on disk");
-        }
+        self.installed_at = Some(Instant::now());
         tracing::info!(host = %names[0], names = names.len(), "has a new certificate");
         shared.tell(&AcmeEvent::CertificateInstalled { names, not_after });
         self.advice = None;
@@ -231,6 +283,7 @@ impl Keeper {
         current: Option<Certificate>,
         failures: &mut Failures,
         error: &AcmeError,
+        at_least: Duration,
     ) -> SystemTime {
         let shared = &self.shared;
         let now = SystemTime::now();
@@ -243,8 +296,11 @@ impl Keeper {
         failures.count = failures.count.saturating_add(1);
         failures.error = with_causes(error);
         failures.hint = error.hint();
+        failures.names = names.iter().map(DnsName::to_string).collect();
+        failures.directory = shared.settings.directory.clone();
         let pace = &shared.settings.pace;
         let pause = schedule::pause(pace, error, failures.count, now, schedule::chance());
+        let pause = pause.max(at_least);
         let retry_at = now + pause;
         let since = retry_at.duration_since(SystemTime::UNIX_EPOCH);
         failures.retry_at = since.unwrap_or_default().as_secs();
@@ -278,7 +334,10 @@ impl Keeper {
 
     /// When to renew it: when the authority says, else with a third of its life left.
     async fn renewal(&mut self, certificate: &Certificate, now: SystemTime) -> SystemTime {
-        if self.advice.is_none_or(|advice| advice.ask_again <= now) {
+        // Far off is what a clock that was ahead has said.
+        let is_over =
+            |advice: Advice| advice.ask_again <= now || advice.ask_again > now + courier::LONGEST;
+        if self.advice.is_none_or(is_over) {
             self.advice = Some(self.ask(certificate, now).await);
         }
         let not_after = certificate.details().not_after;
@@ -286,10 +345,29 @@ impl Keeper {
             // An authority that would let it expire is not listened to, nor one that never has
             // enough.
             Some(renewal_at) if renewal_at < not_after => {
-                renewal_at.max(schedule::earliest(certificate.details()))
+                let earliest = schedule::earliest(certificate.details());
+                self.rested(certificate, renewal_at.max(earliest))
             }
-            _ => by_life(certificate),
+            _ => self.by_life(certificate),
         }
+    }
+
+    /// When it is renewed if nobody says anything else.
+    fn by_life(&self, certificate: &Certificate) -> SystemTime {
+        let chance = schedule::chance_of(certificate);
+        self.rested(
+            certificate,
+            schedule::renewal(certificate.details(), chance),
+        )
+    }
+
+    /// That time, or when it has been there for a while.
+    fn rested(&self, certificate: &Certificate, at: SystemTime) -> SystemTime {
+        let rest = schedule::rest(certificate.details());
+        let left = self
+            .installed_at
+            .and_then(|since| rest.checked_sub(since.elapsed()));
+        left.map_or(at, |left| at.max(SystemTime::now() + left))
     }
 
     async fn ask(&self, certificate: &Certificate, now: SystemTime) -> Advice {
@@ -324,7 +402,7 @@ impl Keeper {
             }) => none(SELDOM),
             Err(error) => {
                 tracing::debug!(error = %with_causes(&error), "no advice on renewal");
-                none(LOOK_AGAIN)
+                Advice::after(self.advice, &error, now)
             }
         }
     }
@@ -349,6 +427,109 @@ fn is_near_its_end(certificate: &Certificate, now: SystemTime) -> bool {
     details.remaining(now) < life.unwrap_or_default() / 6
 }
 
-fn by_life(certificate: &Certificate) -> SystemTime {
-    schedule::renewal(certificate.details(), schedule::chance_of(certificate))
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::acme::{Acme, AcmeSettings};
+    use crate::tls::CertificateStore;
+    use crate::tls::testing::certificate;
+
+    /// With an authority that is not there.
+    fn keeper(dir: &std::path::Path) -> Keeper {
+        let settings = AcmeSettings {
+            directory: "https://127.0.0.1:1/dir".to_owned(),
+            ..AcmeSettings::new(dir)
+        };
+        let store = Arc::new(CertificateStore::new().unwrap());
+        let told = Told {
+            not_after: None,
+            state: CertifierState::Obtaining,
+            answered: 0,
+        };
+        Keeper {
+            shared: Acme::open(settings, store).unwrap().shared(),
+            names: vec!["a.test".parse().unwrap()],
+            status: watch::channel(told).0,
+            call: Arc::default(),
+            advice: None,
+            installed_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_at_once_is_left_alone_for_a_while() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let now = SystemTime::now();
+        // As one of today is to a clock that is months ahead.
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = ((now - 80 * DAY).into(), (now + 10 * DAY).into());
+        let key = KeyPair::generate().unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let old = Certificate::from_pem(chain.as_bytes(), key.as_bytes(), now).unwrap();
+        assert!(keeper.renewal(&old, now).await < now);
+        keeper.installed_at = Some(Instant::now());
+        // Whether its authority has an opinion or not.
+        for renewal_at in [None, Some(now - DAY)] {
+            keeper.advice = Some(Advice {
+                renewal_at,
+                ask_again: now + HOUR,
+            });
+            let at = keeper.renewal(&old, now).await;
+            let left = at.duration_since(now).unwrap();
+            assert!((HOUR..2 * HOUR).contains(&left), "{left:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_that_of_the_names_that_it_was_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let name = keeper.names[0].clone();
+        let shared = Arc::clone(&keeper.shared);
+        shared.install(&name, certificate(&["a.test"], 60));
+        let now = SystemTime::now();
+        let retry_at = now + Duration::from_secs(3600);
+        let retry_at = retry_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        for (names, is_failing) in [(&["a.test", "www.a.test"][..], false), (&["a.test"], true)] {
+            let failures = Failures {
+                count: 1,
+                retry_at: retry_at.as_secs(),
+                names: names.iter().map(ToString::to_string).collect(),
+                ..Failures::default()
+            };
+            shared.disk.save_failures(&name, &failures).unwrap();
+            let due = keeper.look(false).await;
+            let state = keeper.status.borrow().state.clone();
+            match state {
+                CertifierState::Failing { retry_at, .. } => assert_eq!(retry_at, due),
+                _ => assert!(due > now + Duration::from_secs(86_400)),
+            }
+            let fails = matches!(state, CertifierState::Failing { .. });
+            assert_eq!(fails, is_failing, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn advice_outlasts_an_authority_that_is_down() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let now = SystemTime::now();
+        let earlier = Advice {
+            renewal_at: Some(now + 9 * DAY),
+            ask_again: now,
+        };
+        let down = AcmeError::of(instant_acme::Error::Str("down"), Some(now + DAY));
+        let advice = Advice::after(Some(earlier), &down, now);
+        assert_eq!(advice.renewal_at, earlier.renewal_at);
+        assert_eq!(advice.ask_again, now + DAY);
+        let down = AcmeError::of(instant_acme::Error::Str("down"), None);
+        let advice = Advice::after(None, &down, now);
+        assert_eq!(advice.renewal_at, None);
+        assert_eq!(advice.ask_again, now + LOOK_AGAIN);
+    }
 }

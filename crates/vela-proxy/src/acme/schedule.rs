@@ -1,7 +1,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
 
-use super::{AcmeError, Pace};
+use super::{AcmeError, Pace, courier};
 use crate::tls::{Certificate, Details};
 
 /// When a certificate is renewed if its authority does not say: with a third of its life left,
@@ -18,6 +18,19 @@ pub(super) fn earliest(of: &Details) -> SystemTime {
     const DAY: Duration = Duration::from_secs(86_400);
     let life = of.not_after.duration_since(of.not_before);
     of.not_before + DAY.min(life.unwrap_or_default() / 3)
+}
+
+/// How long a new certificate is left alone, whatever the clock says of its age: where the clock is
+/// ahead, the next one would be too old at once as well.
+pub(super) fn rest(of: &Details) -> Duration {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let life = of.not_after.duration_since(of.not_before);
+    HOUR.min(life.unwrap_or_default() / 3)
+}
+
+/// No pause is longer.
+pub(super) fn longest(pace: &Pace) -> Duration {
+    pace.longest.max(courier::LONGEST).mul_f64(1.25)
 }
 
 /// A moment in the window in which the authority wants it renewed.
@@ -108,7 +121,8 @@ mod tests {
         let until = now + Duration::from_secs(100_000);
         let limited = refused("rateLimited", Some(until));
         assert_eq!(pauses(&limited)[4], 100_000);
-        assert!(pause(&pace, &limited, 1, now, 0.99).as_secs() > 100_000);
+        let chanced = pause(&pace, &limited, 1, now, 0.99);
+        assert!(chanced.as_secs() > 100_000 && chanced < longest(&pace));
     }
 
     #[test]

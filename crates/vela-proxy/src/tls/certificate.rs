@@ -21,6 +21,7 @@ use super::provider::provider;
 pub struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     details: Arc<Details>,
+    is_for_tests: bool,
 }
 
 /// What a certificate says of itself.
@@ -53,14 +54,7 @@ impl Certificate {
         key: &[u8],
         now: SystemTime,
     ) -> Result<Certificate, CertificateError> {
-        let chain = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| CertificateError::Pem { source })?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
-            pem::Error::NoItemsFound => CertificateError::NoKey,
-            source => CertificateError::KeyPem { source },
-        })?;
-        let certificate = Certificate::from_der(chain, key)?;
+        let certificate = Certificate::of_any_time(chain, key)?;
         let Details {
             not_before,
             not_after,
@@ -74,6 +68,18 @@ impl Certificate {
             return Err(CertificateError::NotYetValid { from: not_before });
         }
         Ok(certificate)
+    }
+
+    /// The same, whenever it is valid.
+    pub(crate) fn of_any_time(chain: &[u8], key: &[u8]) -> Result<Certificate, CertificateError> {
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| CertificateError::Pem { source })?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
+            pem::Error::NoItemsFound => CertificateError::NoKey,
+            source => CertificateError::KeyPem { source },
+        })?;
+        Certificate::from_der(chain, key)
     }
 
     pub(super) fn from_der(
@@ -90,7 +96,20 @@ impl Certificate {
         Ok(Certificate {
             key: Arc::new(key),
             details: Arc::new(details),
+            is_for_tests: false,
         })
+    }
+
+    /// The same, from an authority that no client trusts: nobody is led to it for good.
+    pub(crate) fn for_tests(self) -> Certificate {
+        Certificate {
+            is_for_tests: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_for_tests(&self) -> bool {
+        self.is_for_tests
     }
 
     /// What it says of itself.

@@ -115,6 +115,12 @@ impl FileCertificates {
             store,
             pairs: Mutex::new(pairs.collect()),
         };
+        let ids = certificates
+            .pairs()
+            .iter()
+            .map(|pair| pair.files.id())
+            .collect::<Vec<_>>();
+        certificates.store.put_in_order(ids);
         certificates.reload();
         certificates
     }
@@ -328,6 +334,29 @@ mod tests {
         dir.write(&chain, &key);
         files.reload();
         assert!(dir.store.covers_statically("a.test"));
+    }
+
+    #[test]
+    fn the_first_one_is_that_of_the_list_even_if_it_comes_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(CertificateStore::new().unwrap());
+        let files = |name: &str| CertificateFiles {
+            certificate: dir.path().join(name),
+            key: dir.path().join(name),
+        };
+        let write = |name: &str, host: &str| {
+            let Pem { chain, key } = pair(&[host], 30);
+            fs::write(dir.path().join(name), chain + &key).unwrap();
+        };
+        write("a.pem", "a.test");
+        let all = vec![files("z.pem"), files("a.pem")];
+        let loaded = FileCertificates::load(Arc::clone(&store), all);
+        let default = || store.find(None).cert[0].clone();
+        let of = |name: &str| files(name).load().unwrap().own().clone();
+        assert_eq!(default(), of("a.pem"), "all that there is");
+        write("z.pem", "z.test");
+        loaded.reload();
+        assert_eq!(default(), of("z.pem"));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use super::{Certificate, CertificateStatus, DnsName, Origin, TlsError, self_sign
 
 /// Which certificate is served to whom. Read without a lock by each handshake; changed as a whole.
 ///
-/// A handshake gets the certificate of its exact name, else that of a wildcard, else the first
-/// static one, else a self-signed one that no client trusts. Of several for one name a valid one
-/// goes before an expired one, then a static one before one that is managed, then the one that is
-/// valid for longer.
+/// A handshake gets a certificate for its name, else the first static one, else a self-signed one
+/// that no client trusts. Of several for its name a valid one goes before an expired one, then a
+/// static one before one that is managed, then one of the exact name before that of a wildcard,
+/// then the one that is valid for longer.
 pub struct CertificateStore {
     current: ArcSwap<Table>,
     /// Serialises the writers.
@@ -26,6 +26,8 @@ struct Sources {
     certificates: BTreeMap<(Origin, Arc<str>), Certificate>,
     problems: BTreeMap<(Origin, Arc<str>), String>,
     challenges: HashMap<DnsName, Arc<CertifiedKey>>,
+    /// The ids of static ones, the first one first.
+    order: Vec<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -41,6 +43,8 @@ struct Entry {
     origin: Origin,
     id: Arc<str>,
     certificate: Certificate,
+    /// The wildcard's that is for the same name.
+    wild: Option<Box<Entry>>,
 }
 
 impl CertificateStore {
@@ -77,6 +81,14 @@ impl CertificateStore {
         self.publish(&sources);
     }
 
+    /// Which static one is the first: that of the first of these ids that is there. Others come
+    /// after them, by their ids.
+    pub(super) fn put_in_order(&self, ids: impl IntoIterator<Item = String>) {
+        let mut sources = self.sources();
+        sources.order = ids.into_iter().map(Arc::from).collect();
+        self.publish(&sources);
+    }
+
     /// Serves it no longer. What was handshaken with it goes on.
     pub fn remove(&self, origin: Origin, id: &str) {
         let mut sources = self.sources();
@@ -101,9 +113,14 @@ impl CertificateStore {
         self.is_covered(host, |_| true)
     }
 
+    /// The same, but for certificates of an authority that is there for tests.
+    pub(crate) fn vouches_for(&self, host: &str) -> bool {
+        self.is_covered(host, |entry| !entry.certificate.is_for_tests())
+    }
+
     /// Whether a static certificate does. For a name with a star, one of the same name.
     pub fn covers_statically(&self, name: &str) -> bool {
-        self.is_covered(name, |origin| origin == Origin::Static)
+        self.is_covered(name, |entry| entry.origin == Origin::Static)
     }
 
     /// Answers the challenge `tls-alpn-01` of a certificate authority for a name, until it is taken
@@ -179,11 +196,11 @@ impl CertificateStore {
         table.challenges.get(name).cloned()
     }
 
-    fn is_covered(&self, host: &str, origin: impl Fn(Origin) -> bool) -> bool {
+    fn is_covered(&self, host: &str, which: impl Fn(&Entry) -> bool) -> bool {
         let table = self.current.load();
-        table.find(host).is_some_and(|entry| {
-            origin(entry.origin) && entry.certificate.details().not_after > SystemTime::now()
-        })
+        table
+            .find(host)
+            .is_some_and(|entry| which(entry) && entry.is_valid(SystemTime::now()))
     }
 
     fn sources(&self) -> MutexGuard<'_, Sources> {
@@ -198,42 +215,92 @@ impl CertificateStore {
             ..Table::default()
         };
         for ((origin, id), certificate) in &sources.certificates {
-            let rank = |origin: Origin, certificate: &Certificate| {
-                let not_after = certificate.details().not_after;
-                (not_after > now, origin == Origin::Static, not_after)
-            };
-            if *origin == Origin::Static && table.default.is_none() {
-                table.default = Some(certificate.clone());
-            }
             for name in &certificate.details().names {
-                let better = table.by_name.get(name).is_none_or(|old| {
-                    rank(*origin, certificate) > rank(old.origin, &old.certificate)
-                });
-                if better {
-                    let entry = Entry {
-                        origin: *origin,
-                        id: Arc::clone(id),
-                        certificate: certificate.clone(),
-                    };
-                    table.by_name.insert(name.clone(), entry);
+                let entry = Entry {
+                    origin: *origin,
+                    id: Arc::clone(id),
+                    certificate: certificate.clone(),
+                    wild: None,
+                };
+                let rank = |entry: &Entry| (entry.rank(now), entry.certificate.details().not_after);
+                match table.by_name.get_mut(name) {
+                    Some(old) if rank(&entry) <= rank(old) => {}
+                    Some(old) => *old = entry,
+                    None => {
+                        table.by_name.insert(name.clone(), entry);
+                    }
                 }
             }
         }
+        table.default = sources.default();
+        table.pair_wildcards();
         self.current.store(Arc::new(table));
+    }
+}
+
+impl Sources {
+    /// The first static one.
+    fn default(&self) -> Option<Certificate> {
+        let given = self
+            .certificates
+            .iter()
+            .filter(|((origin, _), _)| *origin == Origin::Static);
+        let place = |id: &Arc<str>| self.order.iter().position(|one| one == id);
+        let first = given.min_by_key(|((_, id), _)| place(id).unwrap_or(usize::MAX));
+        first.map(|(_, certificate)| certificate.clone())
     }
 }
 
 impl Table {
     fn find(&self, host: &str) -> Option<&Entry> {
-        self.by_name.get(host).or_else(|| {
-            let (first, rest) = host.split_once('.')?;
-            if first == "*" {
-                return None;
+        let Some(exact) = self.by_name.get(host) else {
+            let wildcard = wildcard_of(host)?;
+            return self.by_name.get(wildcard.as_str());
+        };
+        match &exact.wild {
+            Some(wild) => {
+                let now = SystemTime::now();
+                let is_better = wild.rank(now) > exact.rank(now);
+                Some(if is_better { wild } else { exact })
             }
-            let wildcard = format!("*.{rest}");
-            self.by_name.get(wildcard.as_str())
-        })
+            None => Some(exact),
+        }
     }
+
+    /// Which of the two serves changes when one expires; to look for the other is done here, and
+    /// not by each handshake.
+    fn pair_wildcards(&mut self) {
+        let wild: HashMap<DnsName, Entry> = self
+            .by_name
+            .iter()
+            .filter(|(name, _)| name.is_wildcard())
+            .map(|(name, entry)| (name.clone(), entry.clone()))
+            .collect();
+        if wild.is_empty() {
+            return;
+        }
+        for (name, entry) in &mut self.by_name {
+            let wildcard = wildcard_of(name.as_str());
+            let found = wildcard.and_then(|wildcard| wild.get(wildcard.as_str()));
+            entry.wild = found.cloned().map(Box::new);
+        }
+    }
+}
+
+impl Entry {
+    fn is_valid(&self, now: SystemTime) -> bool {
+        self.certificate.details().not_after > now
+    }
+
+    fn rank(&self, now: SystemTime) -> (bool, bool) {
+        (self.is_valid(now), self.origin == Origin::Static)
+    }
+}
+
+/// The name with a star that is for a host.
+fn wildcard_of(host: &str) -> Option<String> {
+    let (first, rest) = host.split_once('.')?;
+    (first != "*").then(|| format!("*.{rest}"))
 }
 
 impl fmt::Debug for CertificateStore {
@@ -297,6 +364,52 @@ mod tests {
         assert!(is(&store, None, &given));
         assert!(is(&store, Some("other.test"), &given));
         assert!(!store.covers("other.test"));
+    }
+
+    #[test]
+    fn a_static_wildcard_goes_before_what_was_obtained_and_what_has_expired() {
+        let store = CertificateStore::new().unwrap();
+        let wild = certificate(&["*.test.example"], 30);
+        let obtained = certificate(&["a.test.example"], 60);
+        store.put(Origin::Static, "wild", wild.clone());
+        store.put(Origin::Managed, "a", obtained.clone());
+        assert!(is(&store, Some("a.test.example"), &wild));
+        assert!(store.covers_statically("a.test.example"));
+        assert!(!store.covers_statically("b.a.test.example"));
+        let serving = store.serving("a.test.example");
+        assert_eq!(serving, Some((Origin::Static, "wild".to_owned())));
+
+        let given = certificate(&["a.test.example"], 9);
+        store.put(Origin::Static, "a", given.clone());
+        assert!(is(&store, Some("a.test.example"), &given), "the exact name");
+        store.remove(Origin::Static, "a");
+        store.remove(Origin::Static, "wild");
+        assert!(is(&store, Some("a.test.example"), &obtained));
+
+        store.put(Origin::Managed, "wild", wild.clone());
+        assert!(is(&store, Some("a.test.example"), &obtained));
+        let expired = certificate(&["a.test.example"], -1);
+        store.put(Origin::Managed, "a", expired);
+        assert!(is(&store, Some("a.test.example"), &wild));
+        assert!(store.covers("a.test.example"));
+    }
+
+    #[test]
+    fn one_that_becomes_worse_gives_way_by_itself() {
+        let (exact, wild) = (["a.test.example"], ["*.test.example"]);
+        let entry = |names: &[&str], days| Entry {
+            origin: Origin::Managed,
+            id: "one".into(),
+            certificate: certificate(names, days),
+            wild: None,
+        };
+        let mut table = Table::default();
+        for (names, entry) in [(exact, entry(&exact, -1)), (wild, entry(&wild, 30))] {
+            table.by_name.insert(names[0].parse().unwrap(), entry);
+        }
+        table.pair_wildcards();
+        let found = table.find(exact[0]).unwrap();
+        assert!(found.certificate.covers("b.test.example"));
     }
 
     #[test]

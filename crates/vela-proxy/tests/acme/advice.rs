@@ -6,7 +6,7 @@ use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState};
 
 use crate::front::Front;
 use crate::pebble::Pebble;
-use crate::world::{Running, World};
+use crate::world::{LONG, Running, World};
 
 fn behind(world: &World, front: &Front) -> AcmeSettings {
     AcmeSettings {
@@ -84,4 +84,41 @@ async fn a_limit_of_rate_is_obeyed() {
             assert!(SystemTime::now() >= begun + least);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_refused_is_not_placed_in_another_way() {
+    let world = World::start();
+    let front = front(&world, ("2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z"));
+    let running = world.run_with(behind(&world, &front), true);
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+    let advised = |_: &Running| front.asked() == 1;
+    running.until("advice", advised).await;
+    front.limit(9, 0);
+    let renewed = running.acme.renew(&"shop".into()).await.unwrap();
+    let CertifierState::Failing { error, .. } = renewed.state else {
+        panic!("it was refused")
+    };
+    assert!(error.contains("too many orders"), "{error}");
+    assert_eq!(front.refused(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_beyond_all_time_does_no_harm() {
+    let world = World::start();
+    let window = ("2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z");
+    let dir = world.pebble.dir();
+    let endless = u64::MAX.to_string();
+    let front = Front::start(world.pebble.directory(), dir, Some(window), 0, &endless);
+    let running = world.run_with(behind(&world, &front), true);
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+    running.until("advice", |_| front.asked() == 1).await;
+    let id = "shop".into();
+    let renewing = running.acme.renew(&id);
+    let renewed = tokio::time::timeout(LONG, renewing).await.unwrap().unwrap();
+    let is_valid = matches!(renewed.state, CertifierState::Valid { .. });
+    assert!(is_valid, "{renewed:?}");
+    assert_eq!(running.happened("CertificateInstalled"), 2);
 }

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use vela_proxy::acme::{AcmeSettings, Pace};
+use vela_proxy::acme::{AcmeEvent, AcmeSettings, Certifier, Pace};
 
 use crate::world::{Running, World, serial};
 
@@ -98,6 +98,34 @@ async fn killed_at_every_step_in_a_row_it_gets_there() {
     assert!(!run(&world, "Nothing"));
     assert_eq!(orders(&world), 1);
     serial(world.state.path(), "shop.test");
+}
+
+/// As after a crash between the certificate and the end of its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_has_ended_is_not_renewed_with() {
+    let world = World::start();
+    let ports = world.pebble.ports;
+    let order = world.state.path().join("orders/shop.test.json");
+    let copy = world.state.path().join("copy.json");
+    let [from, to] = [order.clone(), copy.clone()];
+    let observer = move |event: &AcmeEvent<'_>| {
+        if matches!(event, AcmeEvent::CertificateDownloaded { .. }) {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    };
+    let running = Running::observed(world.settings(), Some(ports.http), ports.https, observer);
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+    running.stop().await;
+    std::fs::rename(copy, order).unwrap();
+
+    let running = world.run();
+    running.route("shop", &["shop.test"]).await;
+    running.obtained("shop").await;
+    let first = serial(world.state.path(), "shop.test");
+    running.acme.renew(&"shop".into()).await.unwrap();
+    assert_ne!(serial(world.state.path(), "shop.test"), first);
+    assert_eq!(orders(&world), 2);
 }
 
 /// Orders that pebble has taken. A nonce that it refused is sent again.

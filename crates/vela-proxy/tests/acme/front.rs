@@ -23,8 +23,12 @@ struct Inner {
     window: Option<(String, String)>,
     /// How many orders to refuse, with this `Retry-After`.
     limited: AtomicUsize,
+    /// How many times its directory leads to where nothing is refused before that.
+    spared: AtomicUsize,
+    /// How many orders were refused.
+    refused: AtomicUsize,
     retry_after: String,
-    pub(crate) asked: AtomicUsize,
+    asked: AtomicUsize,
 }
 
 impl Front {
@@ -43,6 +47,8 @@ impl Front {
             authority: dir.join("ca.pem"),
             window: window.map(|(start, end)| (start.to_owned(), end.to_owned())),
             limited: AtomicUsize::new(limited),
+            spared: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             retry_after: retry_after.to_owned(),
             asked: AtomicUsize::new(0),
         }));
@@ -75,6 +81,21 @@ impl Front {
         self.0.asked.load(Ordering::Relaxed)
     }
 
+    /// Refuses that many from now on, but none before its directory was read `spared` times.
+    pub(crate) fn limit(&self, limited: usize, spared: usize) {
+        self.0.spared.store(spared, Ordering::Relaxed);
+        self.0.limited.store(limited, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) -> usize {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whatever is asked for there is refused.
+    pub(crate) fn refusing(&self) -> String {
+        self.url("limited")
+    }
+
     fn url(&self, path: &str) -> String {
         format!("https://localhost:{}/{path}", self.0.port)
     }
@@ -99,7 +120,10 @@ impl Front {
             let body = serde_json::json!({ "suggestedWindow": window });
             ("200 OK", body)
         } else {
-            self.0.limited.fetch_sub(1, Ordering::Relaxed);
+            let left = self.0.limited.load(Ordering::Relaxed);
+            let left = left.saturating_sub(1);
+            self.0.limited.store(left, Ordering::Relaxed);
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
             let kind = "urn:ietf:params:acme:error:rateLimited";
             let body = serde_json::json!({ "type": kind, "detail": "too many orders" });
             ("429 Too Many Requests", body)
@@ -126,8 +150,11 @@ impl Front {
         if self.0.window.is_some() {
             directory["renewalInfo"] = self.url("advice").into();
         }
-        if self.0.limited.load(Ordering::Relaxed) > 0 {
-            directory["newOrder"] = self.url("limited").into();
+        let spared = self.0.spared.load(Ordering::Relaxed);
+        let left = spared.saturating_sub(1);
+        self.0.spared.store(left, Ordering::Relaxed);
+        if spared == 0 && self.0.limited.load(Ordering::Relaxed) > 0 {
+            directory["newOrder"] = self.refusing().into();
         }
         directory
     }

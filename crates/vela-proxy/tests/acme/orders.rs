@@ -10,7 +10,7 @@ use vela_proxy::acme::{AcmeSettings, Certifier, CertifierState, ExternalAccount}
 use vela_proxy::tls::{Certificate, Origin};
 
 use crate::pebble::Pebble;
-use crate::world::{Running, World, serial, spec};
+use crate::world::{Running, World, kept, serial, spec};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_hosts_of_a_route_get_one_certificate_over_http() {
@@ -69,7 +69,8 @@ async fn all_hosts_of_a_route_get_one_certificate_over_http() {
         dir.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
     };
     assert!(files("orders").is_empty() && files("failures").is_empty());
-    for file in [files("accounts"), files("certificates")].concat() {
+    let kept = kept(world.state.path(), "shop.test");
+    for file in [files("accounts"), vec![kept]].concat() {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file:?}");
     }

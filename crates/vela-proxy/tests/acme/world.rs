@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -182,10 +182,16 @@ pub(crate) fn spec(id: &str, hosts: &[&str]) -> RouteSpec {
     RouteSpec::new(id, hosts, Vec::new())
 }
 
+/// Where a certificate is on disk: all are from one authority.
+pub(crate) fn kept(state: &Path, name: &str) -> PathBuf {
+    let mut dirs = std::fs::read_dir(state.join("certificates")).unwrap();
+    let dir = dirs.next().unwrap().unwrap().path();
+    dir.join(format!("{name}.pem"))
+}
+
 /// The serial number of a certificate on disk.
 pub(crate) fn serial(state: &Path, name: &str) -> String {
-    let file = state.join("certificates").join(format!("{name}.pem"));
-    let pem = std::fs::read(file).unwrap();
+    let pem = std::fs::read(kept(state, name)).unwrap();
     let der = CertificateDer::from_pem_slice(&pem).unwrap();
     let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(&der).unwrap();
     certificate.tbs_certificate.raw_serial_as_string()

@@ -181,7 +181,7 @@ async fn a_client_that_takes_nothing_does_not_stay() {
         ..ProxyConfig::default()
     };
     let settings = TlsSettings::default();
-    let world = World::configured(config, settings, |listener| listener).await;
+    let world = World::configured(config, settings, |listener| listener, |http| http).await;
     let mut client = slow(&world).await;
     client
         .write_all(b"GET /large HTTP/1.1\r\nhost: a.test\r\n\r\n")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vela_proxy::ProxyConfig;
 use vela_proxy::tls::TlsSettings;
 
 use crate::world::{World, text};
@@ -56,5 +57,47 @@ async fn hsts_is_sent_where_it_can_be_kept() {
     for options in [&["--insecure", "https://b.test/"][..], &["http://b.test/"]] {
         let head = world.curl(&[&["--include"], options].concat()).await;
         assert!(!text(&head).contains("strict-transport"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_a_balancer_by_https_is_not_sent_there_again() {
+    let world = World::configured(trusting(), TlsSettings::default(), |one| one, |one| one).await;
+    let by = |scheme: &str| format!("x-forwarded-proto: {scheme}");
+    let url = "http://a.test/x";
+    let answer = world.curl(&["--header", &by("https"), url]).await;
+    let answer = text(&answer).to_lowercase();
+    assert!(answer.starts_with("get /x http/1.1"), "{answer}");
+    let head = world.curl(&["--head", "--header", &by("http"), url]).await;
+    assert!(text(&head).starts_with("HTTP/1.1 308 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_listener_redirects_and_leads_to_no_app() {
+    let settings = TlsSettings::default();
+    let world = World::configured(trusting(), settings, |one| one, |one| one.closed()).await;
+    let head = text(&world.curl(&["--head", "http://a.test/"]).await);
+    assert!(head.starts_with("HTTP/1.1 308 "), "{head}");
+    let unknown = text(&world.curl(&["http://c.test/"]).await);
+    assert!(unknown.starts_with("404"), "{unknown}");
+    for options in [
+        &["http://b.test/"][..],
+        &["--request-target", "*", "-X", "OPTIONS", "http://b.test/"],
+        &["http://a.test/.well-known/acme-challenge/x"],
+        &["--header", "x-forwarded-proto: https", "http://a.test/"],
+    ] {
+        let answer = text(&world.curl(options).await);
+        assert!(
+            answer.starts_with("403 Forbidden\nclients must come by HTTPS, with a certificate"),
+            "{options:?}: {answer}"
+        );
+    }
+}
+
+/// A proxy that believes the clients of this machine.
+fn trusting() -> ProxyConfig {
+    ProxyConfig {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..ProxyConfig::default()
     }
 }

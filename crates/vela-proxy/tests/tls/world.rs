@@ -13,7 +13,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use vela_proxy::tls::{Certificate, CertificateStore, Origin, Tls, TlsSettings, TlsStats};
-use vela_proxy::{Listener, Proxy, ProxyConfig, RouteSpec, Router, Serving, Upstream};
+use vela_proxy::{Listener, Network, Proxy, ProxyConfig, RouteSpec, Router, Serving, Upstream};
 
 pub(crate) struct World {
     pub(crate) dir: TempDir,
@@ -35,13 +35,14 @@ impl World {
         settings: TlsSettings,
         https: impl FnOnce(Listener) -> Listener,
     ) -> World {
-        World::configured(ProxyConfig::default(), settings, https).await
+        World::configured(ProxyConfig::default(), settings, https, |http| http).await
     }
 
     pub(crate) async fn configured(
         config: ProxyConfig,
         settings: TlsSettings,
         https: impl FnOnce(Listener) -> Listener,
+        http: impl FnOnce(Listener) -> Listener,
     ) -> World {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new("The tests' authority");
@@ -65,7 +66,7 @@ impl World {
         let serving = proxy
             .serve([
                 https(Listener::https(secure, tls.clone())),
-                Listener::http(plain).redirecting(tls.clone(), https_addr.port()),
+                http(Listener::http(plain).redirecting(tls.clone(), https_addr.port())),
             ])
             .unwrap();
         World {
