@@ -285,7 +285,7 @@ mod tests {
         fs::create_dir_all(tree.join("a/b/c")).unwrap();
         fs::write(tree.join("a/b/file"), "").unwrap();
         for path in ["a/b/c", "a/b", "a", ""] {
-            fs::set_permissions(tree.join(path), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(tree.join(path), Permissions::from_mode(0o000)).unwrap();
         }
         delete_tree(&tree).unwrap();
         assert!(!tree.exists());
