@@ -165,7 +165,7 @@ async fn a_client_that_leaves_while_its_upload_is_not_taken_is_noticed() {
 async fn an_upstream_that_is_deaf_after_an_early_answer_is_given_up() {
     let world = World::with(ProxyConfig {
         timeouts: Timeouts {
-            body_read: Duration::from_millis(100),
+            body_read: Duration::from_secs(2),
             ..Timeouts::default()
         },
         ..ProxyConfig::default()
