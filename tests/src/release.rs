@@ -9,7 +9,7 @@ domain = "shop.localhost"
 
 [deploy]
 binary = "run"
-health = { path = "/health", retries = 3 }
+health = "/health"
 drain = 2
 stop_timeout = 3
 "#;

@@ -96,7 +96,7 @@ impl World {
                 self.daemon_log()
             );
             assert!(
-                began.elapsed() < Duration::from_secs(20),
+                began.elapsed() < Duration::from_secs(60),
                 "the daemon is silent:\n{}",
                 self.daemon_log()
             );
@@ -248,6 +248,23 @@ impl World {
             .collect();
         names.sort();
         names
+    }
+
+    /// Waits until nothing is staged. An upload goes with the end of its operation, a moment after the client has
+    /// heard of it.
+    #[track_caller]
+    pub fn nothing_staged(&self) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let (staging, began) = (self.data_dir.join("staging"), Instant::now());
+            while std::fs::read_dir(&staging).unwrap().count() > 0 {
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "{caller}: something stays staged"
+                );
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 
     /// How many file descriptors the daemon has open.

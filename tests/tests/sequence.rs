@@ -200,8 +200,7 @@ async fn what_is_on_disk_after_deploys() {
     assert!(!derived.contains("t0"));
     assert_eq!(std::fs::read_to_string(kept).unwrap(), "rows");
     // Nothing is left of what was on its way in.
-    let staging = std::fs::read_dir(world.data_dir().join("staging")).unwrap();
-    assert_eq!(staging.count(), 0);
+    world.nothing_staged().await;
 }
 
 #[tokio::test]

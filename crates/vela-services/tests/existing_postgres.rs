@@ -231,7 +231,7 @@ async fn a_server_that_is_starting_is_waited_for() {
     // For as long as it may take, and then with what it said.
     let spec = ServiceSpec::existing(SecretString::from(url));
     let owner = OwnerName::parse("my-app").unwrap();
-    let existing = ExistingPostgres::new().timeout(Duration::from_millis(200));
+    let existing = ExistingPostgres::new().timeout(Duration::from_secs(2));
     let error = tokio::select! {
         ensured = existing.ensure(&owner, &spec) => ensured.unwrap_err(),
         () = refuse(usize::MAX) => unreachable!("it refuses for ever"),

@@ -54,6 +54,13 @@ impl World {
         self.state(id)["body"]["shim"]["pid"].as_u64().unwrap() as u32
     }
 
+    fn until_orphan_prints(&self) {
+        let log = self.dir().join("orphan.log");
+        while logs::tail(&log, 1).map_or(true, |lines| lines.is_empty()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn assert_no_instances(&self) {
         let entries = fs::read_dir(self.run_dir())
             .unwrap()
@@ -252,13 +259,18 @@ async fn what_is_spared_outlives_a_killed_shim_and_an_adopted_instance() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_killed_in_the_middle_of_a_start_leaves_nothing_unknown() {
     let mut adopted = 0;
-    for delay in (0..40).map(|step| Duration::from_micros(step * 500)) {
+    let delays = (0..40).map(|step| Some(Duration::from_micros(step * 500)));
+    // The last time when it has surely started.
+    for delay in delays.chain([None]) {
         let world = World::new();
         let mut host = world.host("host").spawn().unwrap();
         while !world.run_dir().join(".lock").exists() {
             std::thread::yield_now();
         }
-        std::thread::sleep(delay);
+        match delay {
+            Some(delay) => std::thread::sleep(delay),
+            None => world.until_orphan_prints(),
+        }
         host.kill().unwrap();
         host.wait().unwrap();
         let supervisor = world.open().await;

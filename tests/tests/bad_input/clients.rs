@@ -3,7 +3,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::Signal;
 use tokio::process::Child;
 use vela_protocol::{Outcome, Step};
-use vela_tests::{Options, Release, World, kill};
+use vela_tests::{Options, Release, World, kill, processes_of};
 
 use super::{
     begin, end, entries, eventually, exists, expect_in_order, expect_undone, manifest, serving,
@@ -73,9 +73,10 @@ async fn ctrl_c_before_the_switch_undoes_the_deploy() {
 #[tokio::test]
 async fn a_second_ctrl_c_leaves_the_undo_to_the_server() {
     let (world, good) = serving().await;
-    // It takes its time to stop, and the undo waits for it.
+    let old = world.status("shop").await.pid.unwrap();
+    // It does not stop by itself, and the undo waits for it.
     let stubborn = manifest("health = { path = \"/nowhere\", retries = 1000 }")
-        .replace("stop_timeout = 3", "stop_timeout = 5");
+        .replace("stop_timeout = 3", "stop_timeout = 600");
     let release = Release::demo_app(&stubborn, "--ignore-term");
     let deploy = begin(&world, &release);
     reach(&world, Step::Health).await;
@@ -98,6 +99,11 @@ async fn a_second_ctrl_c_leaves_the_undo_to_the_server() {
             "the deploy of `shop` belongs to the server and goes on there\n",
         ],
     );
+    for stubborn in processes_of(world.data_dir()) {
+        if stubborn != old {
+            kill(stubborn, Signal::KILL);
+        }
+    }
     // Whoever wants to know can follow it to its end.
     let follow = world.vela(&["history", "shop", "--follow"]).await;
     assert!([0, 3].contains(&follow.code), "{follow:?}");

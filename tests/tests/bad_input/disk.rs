@@ -88,7 +88,11 @@ impl SmallDisk {
         let (status, body) = get(self.world.http(), HOST, "/").await;
         assert_eq!(status, 200, "{body}");
         assert!(body.starts_with(release), "{body}");
-        assert_eq!(entries(&self.path("staging")), [""; 0]);
+        // The upload goes a moment after the client has heard of its end.
+        eventually("an empty staging", async || {
+            entries(&self.path("staging")).is_empty().then_some(())
+        })
+        .await;
         assert_eq!(entries(&self.path("apps/shop/releases")), [release]);
         assert_eq!(entries(&self.path("apps/shop/meta")), [release]);
         let status = self.world.status("shop").await;
@@ -157,10 +161,6 @@ async fn an_upload_that_does_not_fit_is_refused_whole() {
             &format!("`shop` still serves {v1}\n"),
         ],
     );
-    eventually("the end of the upload", async || {
-        entries(&disk.path("staging")).is_empty().then_some(())
-    })
-    .await;
     disk.expect_serving(&v1).await;
     deploy_good(&disk.world).await;
 }
@@ -223,7 +223,7 @@ async fn a_disk_that_is_full_for_a_while_does_not_tear_the_history() {
     };
     let v1 = deploy_good(&disk.world).await;
     // Probes that fail are in the history; here they are more than a page holds, while not a page is free.
-    let health = "health = { path = \"/none\", retries = 60, interval = \"50ms\" }";
+    let health = "health = { path = \"/none\", retries = 60, interval = \"200ms\" }";
     let release = Release::demo_app(&manifest(health), "");
     let mut deploy = begin(&disk.world, &release);
     let mut lines = BufReader::new(deploy.stderr.take().unwrap()).lines();

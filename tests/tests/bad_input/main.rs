@@ -117,7 +117,7 @@ async fn expect_undone(world: &World, serving: Option<&str>) {
     assert_eq!(world.current("shop").as_deref(), serving);
     assert_eq!(world.names("shop", "releases"), releases);
     assert_eq!(world.names("shop", "meta"), releases);
-    assert_eq!(entries(&world.data_dir().join("staging")), [""; 0]);
+    world.nothing_staged().await;
     match serving {
         Some(release) => {
             let (status, body) = get(world.http(), HOST, "/").await;

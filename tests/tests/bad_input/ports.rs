@@ -73,7 +73,7 @@ async fn ports_that_strangers_have_are_passed_over_and_none_left_is_said() {
 
 /// A hook that tells its port, and gives the test the time to take it before the app does.
 const TELLS_ITS_PORT: &str = r#"pre_start = "echo $PORT > $VELA_DATA_DIR/.port; mv $VELA_DATA_DIR/.port $VELA_DATA_DIR/port; until [ -e $VELA_DATA_DIR/taken ]; do sleep 0.01; done"
-health = { path = "/health", retries = 3 }"#;
+health = "/health""#;
 
 /// Takes the port that the deploy was given, and answers everything on it with 200.
 async fn take_port(world: &World) -> u16 {

@@ -2,8 +2,11 @@ use vela_tests::{Output, Release, World};
 
 use super::{expect_in_order, expect_undone, manifest, serving};
 
-/// Probes in a hurry.
-const HASTY: &str = "retries = 2, interval = \"100ms\", timeout = \"300ms\"";
+/// Probes in a hurry, of what need not even be there.
+const HASTY: &str = "retries = 2, interval = \"100ms\"";
+
+/// Probes that give an app the time to listen.
+const PATIENT: &str = "retries = 5, interval = \"1s\"";
 
 /// Deploys a bad release first as the first one ever, then over a good one. Gives what the two commands said.
 async fn twice(deploy: &str, script: impl Fn(&World) -> Release) -> Output {
@@ -105,21 +108,33 @@ async fn one_that_never_listens_is_told_about_its_port() {
 
 #[tokio::test]
 async fn a_health_path_that_answers_something_else_is_quoted() {
-    for (args, path, said) in [
-        ("", "/healthy", "answered 404, expected 200: no such page"),
+    let cases = [
+        (
+            "",
+            "/healthy",
+            "10s",
+            "answered 404, expected 200: no such page",
+        ),
         (
             "--health-status 500",
             "/health",
+            "10s",
             "answered 500, expected 200: not healthy: told to say so",
         ),
-        ("--health-hang", "/health", "no answer within 300ms"),
-    ] {
-        let health = format!("health = {{ path = {path:?}, {HASTY} }}");
+        (
+            "--health-hang",
+            "/health",
+            "300ms",
+            "no answer within 300ms",
+        ),
+    ];
+    let cases = cases.map(|(args, path, timeout, said)| async move {
+        let health = format!("health = {{ path = {path:?}, timeout = {timeout:?}, {PATIENT} }}");
         let output = twice(&health, demo_app(args)).await;
         expect_in_order(
             &output.stderr,
             &[
-                &format!("health: attempt 2 of 2: {said}\n"),
+                &format!("health: attempt 5 of 5: {said}\n"),
                 "error: the deploy of `shop` failed at health\n",
                 "  caused by: the instance was not healthy after ",
                 &format!("  caused by: {said}\n"),
@@ -127,7 +142,8 @@ async fn a_health_path_that_answers_something_else_is_quoted() {
                 " is listening\n",
             ],
         );
-    }
+    });
+    futures::future::join_all(cases).await;
 }
 
 #[tokio::test]
@@ -142,10 +158,13 @@ async fn an_exec_probe_that_fails_is_quoted() {
 
 #[tokio::test]
 async fn one_that_dies_between_its_health_and_its_traffic_gets_none() {
-    let deploy = "health = \"/health\"\npre_switch = \"while kill -0 $(cat $VELA_DATA_DIR/pid); do sleep 0.01; done\"";
+    // It is told to die, and the hook ends when the daemon knows.
+    let deploy = "health = \"/health\"\npre_switch = \"touch $VELA_DATA_DIR/die; while [ -e $VELA_DATA_DIR/../../../run/$(cat $VELA_DATA_DIR/instance) ]; do sleep 0.01; done\"";
     let program = env!("CARGO_BIN_EXE_vela-under-test");
-    let text =
-        format!("echo $$ > $VELA_DATA_DIR/pid; exec '{program}' demo-app --crash-after 1000");
+    let text = format!(
+        "cd $VELA_DATA_DIR; rm -f die; echo $VELA_INSTANCE > instance; '{program}' demo-app & \
+         until [ -e die ]; do sleep 0.01; done; echo crashing; exit 1"
+    );
     let output = twice(deploy, script(&text)).await;
     expect_in_order(
         &output.stderr,

@@ -85,13 +85,25 @@ impl Kept {
         let request = format!("GET /health HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
         let stdin = self.openssl.stdin.as_mut().unwrap();
         stdin.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = vec![0; 4096];
         let stdout = self.openssl.stdout.as_mut().unwrap();
-        let read = timeout(LONG, stdout.read(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
-        let answer = String::from_utf8_lossy(&answer[..read]);
+        let mut answer = Vec::new();
+        while !is_whole(&answer) {
+            let read = timeout(LONG, stdout.read_buf(&mut answer));
+            let read = read.await.unwrap().unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+}
+
+/// Whether an answer has come to the end of its body.
+fn is_whole(answer: &[u8]) -> bool {
+    let answer = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.unwrap().parse().unwrap()
 }

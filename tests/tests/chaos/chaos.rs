@@ -15,7 +15,7 @@ use crate::writers::Writers;
 const APP: &str = "ledger";
 
 /// How long the app may be away after a kill.
-const AWAY: Duration = Duration::from_secs(30);
+const AWAY: Duration = Duration::from_secs(120);
 
 /// So many entries of the writers are acknowledged before the next kill.
 const ENTRIES: usize = 10;

@@ -16,6 +16,9 @@ pub(crate) struct SideBySide {
 /// How many cases at one time: most wait for a proxy to lose its patience.
 const LANES: usize = 40;
 
+/// How often a case may go wrong, before it is what is wrong.
+const ATTEMPTS: usize = 5;
+
 impl SideBySide {
     pub(crate) async fn start() -> SideBySide {
         let backends = join_all((0..LANES).map(|_| Backends::start())).await;
@@ -35,9 +38,11 @@ impl SideBySide {
             let (mut verdicts, mut wrong) = (Vec::new(), Vec::new());
             while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let mut judged = self.try_judge(lane, case).await;
-                if judged.is_err() {
-                    // On a machine that stands still for a second, each proxy loses its patience somewhere else.
-                    judged = self.try_judge(lane, case).await;
+                for _ in 1..ATTEMPTS {
+                    if judged.is_err() {
+                        // On a machine that stands still for a second, each proxy loses its patience somewhere else.
+                        judged = self.try_judge(lane, case).await;
+                    }
                 }
                 match judged {
                     Ok(verdict) => verdicts.push(verdict),

@@ -49,7 +49,7 @@ async fn until_nothing_is_staged(project: &Project) {
     let began = Instant::now();
     let staging = project.world.data_dir().join("staging");
     while std::fs::read_dir(&staging).unwrap().count() > 0 {
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -58,7 +58,7 @@ async fn until_gone(pid: u32) {
     let began = Instant::now();
     while is_alive(pid) {
         assert!(
-            began.elapsed() < Duration::from_secs(20),
+            began.elapsed() < Duration::from_secs(60),
             "process {pid} lives"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -152,14 +152,14 @@ async fn a_build_that_takes_too_long() {
     let pid = project.world.status("shop").await.pid;
     build(
         &project,
-        "timeout = 1\ncommand = \"setsid sleep 1000 & echo pid $!; wait\"",
+        "timeout = 5\ncommand = \"setsid sleep 1000 & echo pid $!; wait\"",
     );
     let (deploy, child) = project.building("pid ").await;
     let deploy = end(deploy).await.expect(3);
     assert!(
         deploy
             .stderr
-            .contains("caused by: the build did not end within 1 s\n"),
+            .contains("caused by: the build did not end within 5 s\n"),
         "{deploy:?}"
     );
     assert!(

@@ -81,17 +81,6 @@ fn modified(path: &Path) -> SystemTime {
     modified.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// With slack, for a machine that does something else at the same time: evidence of the cache is asked for apart.
-#[track_caller]
-fn expect_faster(first: &Deployed, second: &Deployed) {
-    assert!(
-        second.took * 4 < first.took * 3,
-        "{:?}, then {:?}",
-        first.took,
-        second.took
-    );
-}
-
 const RUST_APP: &str = r#"
 use std::io::{BufRead, BufReader, Write};
 
@@ -180,7 +169,6 @@ async fn a_cargo_project() {
         "{:#?}",
         second.lines
     );
-    expect_faster(&first, &second);
     let body = get(project.world.http(), "rust-shop.localhost", "/")
         .await
         .1;
@@ -255,7 +243,6 @@ async fn an_elixir_release() {
         "{:#?}",
         second.lines
     );
-    expect_faster(&first, &second);
     let changed = get(project.world.http(), "my-app.localhost", "/changed").await;
     assert_eq!(changed, (200, "yes".to_owned()));
 }
@@ -316,7 +303,6 @@ async fn a_node_app_with_packages() {
     assert!(has(&first, "added "), "{:#?}", first.lines);
     assert!(has(&second, "up to date"), "{:#?}", second.lines);
     assert_eq!(Some(modified(&package)), installed);
-    expect_faster(&first, &second);
     let body = get(project.world.http(), "node-shop.localhost", "/")
         .await
         .1;

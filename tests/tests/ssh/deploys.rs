@@ -74,7 +74,6 @@ async fn an_app_is_deployed_twice_and_rolled_back_under_load() {
     let report = load.stop().await.unwrap();
     println!("{}", summary(&report));
     expect_no_failure(&report);
-    assert_eq!(report.failed, 0, "{report:#?}");
     assert!(report.answers.contains_key(&v2), "{:?}", report.answers);
     assert_eq!(world.current("shop").as_ref(), Some(&v1));
     assert!(get(world.http(), HOST, "/").await.1.starts_with(&v1));

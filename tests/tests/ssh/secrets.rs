@@ -29,10 +29,14 @@ async fn a_secret_is_in_no_process_table() {
         let seen = watch.stop();
         // It has seen who might have shown it, and that is not only the command itself.
         let saw = |words: &str| seen.iter().any(|line| line.contains(words));
-        assert!(saw(" secret set --app shop KEY "), "{seen:#?}");
+        let socket = world.socket();
+        let socket = socket.display();
+        let set = format!(" secret set --app shop KEY -s {server} ");
+        assert!(saw(&set), "{seen:#?}");
         assert!(saw(" demo-app "), "{seen:#?}");
         let joins = (config, ssh) != ("", "own");
-        assert_eq!(saw("vela join --socket "), joins, "{seen:#?}");
+        let join = format!("vela join --socket {socket}");
+        assert_eq!(saw(&join), joins, "{seen:#?}");
         let shown: Vec<_> = seen.iter().filter(|line| line.contains(SECRET)).collect();
         assert!(shown.is_empty(), "{shown:#?}");
         let log = world.daemon_log() + &sshd.log();

@@ -105,7 +105,7 @@ impl Cutting {
         let ballast = format!("releases/{v2}/ballast");
         let ballast = std::fs::metadata(self.world.app_dir("shop").join(ballast));
         assert_eq!(ballast.unwrap().len(), BALLAST as u64);
-        assert_eq!(self.staged(), []);
+        self.world.nothing_staged().await;
     }
 }
 

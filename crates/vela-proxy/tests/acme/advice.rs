@@ -45,7 +45,7 @@ async fn the_authority_chooses_when_to_renew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_is_over_means_now_but_not_again_and_again() {
-    let life = Duration::from_secs(30);
+    let life = Duration::from_secs(45);
     let world = World::with(Pebble::issuing_for(life.as_secs()));
     // All certificates have been revoked, say.
     let front = front(&world, ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"));
@@ -54,9 +54,9 @@ async fn a_window_that_is_over_means_now_but_not_again_and_again() {
     let first = running.obtained("shop").await.not_after.unwrap();
     let second = |now: &Running| now.happened("CertificateInstalled") == 2;
     running.until("a renewal", second).await;
-    // By itself it would have waited until a third was left, and not even a third has gone.
-    let left = first.duration_since(SystemTime::now()).unwrap();
-    assert!(left > life / 2 && left <= life * 2 / 3, "{left:?}");
+    // By itself it would have waited until about a third was left; at once would be again and again.
+    let left = first.duration_since(SystemTime::now()).unwrap_or_default();
+    assert!(left > life * 2 / 5 && left <= life * 2 / 3, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,7 +267,6 @@ async fn the_authority_is_the_host() {
 async fn the_proxys_own_pages() {
     let config = ProxyConfig {
         timeouts: Timeouts {
-            response: Duration::from_millis(50),
             replacement: Duration::ZERO,
             ..Timeouts::default()
         },
@@ -292,6 +291,10 @@ async fn the_proxys_own_pages() {
         ("/gzip-te", 502),
         ("/unasked-101", 502),
     ] {
+        let mut route = spec("app", backend.addr);
+        // Those that answer have all the time for it.
+        route.options.response_timeout = (status == 504).then_some(Duration::from_millis(50));
+        world.proxy.apply(route).await.unwrap();
         let answer = client.ask(request("GET", path), None).await.unwrap();
         assert_eq!(answer.status.as_u16(), status, "{path}");
         assert!(answer.body.starts_with(&format!("{status} ")), "{answer:?}");

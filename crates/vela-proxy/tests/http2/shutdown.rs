@@ -143,7 +143,7 @@ async fn a_shutdown_waits_no_longer_than_it_may() {
 
 #[tokio::test]
 async fn an_idle_connection_ends_after_its_last_stream() {
-    let keep_alive = Duration::from_millis(400);
+    let keep_alive = Duration::from_secs(2);
     let (world, backend) = world_with(Timeouts {
         keep_alive,
         ..Timeouts::default()
@@ -151,7 +151,7 @@ async fn an_idle_connection_ends_after_its_last_stream() {
     .await;
     let mut client = world.client().await;
     let (slow, _) = client.send(get("/slow"), true).await;
-    tokio::time::sleep(2 * keep_alive).await;
+    tokio::time::sleep(keep_alive * 3 / 2).await;
     assert!(!client.connection.is_finished(), "a stream is no idleness");
     backend.open_gate(1);
     assert_eq!(answer(slow).await.unwrap().body, "ok");

@@ -200,7 +200,9 @@ async fn streams_end_within_their_time() {
     let (_, mut body, _sending) = open(&mut client).await;
     read(&mut body, "hello ").await;
     let replaced = world.route(events).await.unwrap();
-    let (drained, end) = tokio::join!(world.proxy.drain(replaced, limit.into()), next(&mut body));
+    // An eighth of it is for the closing.
+    let long = Duration::from_secs(4);
+    let (drained, end) = tokio::join!(world.proxy.drain(replaced, long.into()), next(&mut body));
     assert_eq!((drained.left, end), (0, None));
 
     let (response, _) = client.send(get("/events"), true).await;

@@ -455,10 +455,10 @@ async fn a_client_that_goes_takes_its_request_along() {
 #[tokio::test]
 async fn slow_clients_lose_their_connection_and_nothing_else() {
     let timeouts = Timeouts {
-        header_read: Duration::from_millis(200),
+        // From the connect, too.
+        header_read: Duration::from_secs(2),
         keep_alive: Duration::from_millis(300),
-        body_read: Duration::from_millis(200),
-        response: Duration::from_millis(300),
+        body_read: Duration::from_secs(1),
         ..Timeouts::default()
     };
     let world = World::with(ProxyConfig {
@@ -467,6 +467,13 @@ async fn slow_clients_lose_their_connection_and_nothing_else() {
     });
     let backend = Backend::start("one").await;
     drop(world.route(&[backend.addr]).await);
+    // What answers may be late.
+    for path in ["/slow", "/deaf"] {
+        let mut hasty = spec(path, "a.test", &[backend.addr]);
+        hasty.path = path.parse().unwrap();
+        hasty.options.response_timeout = Some(Duration::from_millis(300));
+        drop(world.proxy.apply(hasty).await.unwrap());
+    }
 
     let mut silent = world.client().await;
     let mut slow_head = world.client().await;

@@ -170,7 +170,6 @@ async fn each_route_has_its_own_limits() {
     let backend = Backend::start("one").await;
     let options = RouteOptions {
         max_body: Some(4),
-        response_timeout: Some(Duration::from_millis(50)),
         ..RouteOptions::default()
     };
     world
@@ -180,6 +179,16 @@ async fn each_route_has_its_own_limits() {
         })
         .await;
     world.add(spec("other", "b.test", &[backend.addr])).await;
+    let options = RouteOptions {
+        response_timeout: Some(Duration::from_millis(50)),
+        ..RouteOptions::default()
+    };
+    world
+        .add(RouteSpec {
+            options,
+            ..spec("hasty", "c.test", &[backend.addr])
+        })
+        .await;
     for (host, framing, body, status) in [
         ("a.test", "Content-Length: 4", "body", 200),
         ("a.test", "Content-Length: 5", "bodyx", 413),
@@ -196,7 +205,7 @@ async fn each_route_has_its_own_limits() {
         client.send(head).await;
         assert_eq!(client.answer().await.status, status, "{host} {framing}");
     }
-    assert_eq!(world.ask("a.test", "/slow").await.status, 504);
+    assert_eq!(world.ask("c.test", "/slow").await.status, 504);
 }
 
 /// The proxy in front has stripped something, too.

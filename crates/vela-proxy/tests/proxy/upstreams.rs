@@ -225,7 +225,7 @@ async fn no_connection_begins_with_a_piece_of_a_body() {
 async fn an_upstream_that_is_deaf_after_an_early_answer_is_given_up() {
     let world = World::with(ProxyConfig {
         timeouts: Timeouts {
-            response: Duration::from_millis(100),
+            response: Duration::from_secs(2),
             ..Timeouts::default()
         },
         ..ProxyConfig::default()
