@@ -13,7 +13,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use vela_proxy::tls::{Certificate, CertificateStore, Origin, Tls, TlsSettings, TlsStats};
-use vela_proxy::{Listener, Network, Proxy, ProxyConfig, RouteSpec, Router, Serving, Upstream};
+use vela_proxy::{Listener, Proxy, ProxyConfig, RouteSpec, Router, Serving, Upstream};
 
 pub(crate) struct World {
     pub(crate) dir: TempDir,
