@@ -196,13 +196,14 @@ fn begin(
     let stream = Stream::new(&parts, &head, body, respond);
     let mut client = Client::new(worker, entrance, peer, None, stream);
     client.wire.input.append(&head.bytes);
-    tokio::spawn(async move {
+    // In a box at once: on its way into a task it would be copied several times.
+    tokio::spawn(Box::pin(async move {
         let after = client.exchange(head.bytes.len()).await;
         client.rest();
         if client.wire.stream.end(after) {
             counted.0.left.fetch_add(1, Ordering::Relaxed);
         }
-    });
+    }));
 }
 
 /// What a connection's streams have in common.
