@@ -176,5 +176,6 @@ async fn who_must_have_a_certificate_cannot_come_without_tls() {
     let plain = curl(&pebble, &["-i", &format!("http://{HOST}/")]).await;
     assert!(plain.starts_with("HTTP/1.1 403 Forbidden"), "{plain}");
     let secured = curl(&pebble, &["-ik", &format!("https://{HOST}/")]).await;
-    assert!(secured.contains("alert"), "{secured}");
+    // The handshake fails: curl tells of that in several ways.
+    assert!(secured.starts_with("curl: "), "{secured}");
 }

@@ -2,6 +2,7 @@
 //! daemon is killed where the hook for TXT records lets it be held.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use vela_protocol::Step;
 use vela_tests::World;
@@ -36,15 +37,25 @@ async fn killed_at(action: &str) {
     assert_eq!(orders(&pebble), 1, "the same order");
     deploy.succeed().await;
     let tls = world.data_dir().join("tls");
-    for kind in ["accounts", "certificates", "orders"] {
-        let entries = std::fs::read_dir(tls.join(kind)).unwrap();
-        for entry in entries {
-            let entry = entry.unwrap();
-            let mode = entry.metadata().unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
-            assert_ne!(kind, "orders", "{:?} is left", entry.path());
+    let entries = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    let [authority] = &entries(&tls.join("certificates"))[..] else {
+        panic!("there is one authority")
+    };
+    for dir in [&tls.join("accounts"), authority] {
+        let mode = dir.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{dir:?}");
+        for file in entries(dir) {
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file:?}");
         }
     }
+    let left = entries(&tls.join("orders"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
@@ -72,7 +83,12 @@ async fn killed_wherever_it_is_it_gets_there() {
         "CertificateDownloaded",
         "CertificateInstalled",
     ] {
-        until(event, &world, async || world.daemon_log().contains(event)).await;
+        // Killed between the certificate's file and its event, nothing is left to be told.
+        let is_last = event == "CertificateInstalled";
+        until(event, &world, async || {
+            world.daemon_log().contains(event) || is_last && is_kept(&world)
+        })
+        .await;
         world.kill_daemon().await;
         world.start(&log).await;
     }
@@ -84,4 +100,12 @@ async fn killed_wherever_it_is_it_gets_there() {
     // An order is lost where the authority looked while nobody answered, and no other is placed for it.
     assert!(orders(&pebble) <= 1 + 6, "{}", orders(&pebble));
     assert!(https(&world, &pebble, HOST).await.contains(" 200"));
+}
+
+/// Whether the certificate of the app is on disk.
+fn is_kept(world: &World) -> bool {
+    let authorities = world.data_dir().join("tls/certificates");
+    let mut dirs = std::fs::read_dir(authorities).unwrap();
+    let file = format!("{HOST}.pem");
+    dirs.any(|dir| dir.unwrap().path().join(&file).exists())
 }
