@@ -5,8 +5,8 @@ use crate::printable::printable;
 
 /// How deep a release's directories may be nested.
 ///
-/// To delete a tree takes an open directory per level, so what is deeper than a process may have
-/// open files could be unpacked and never be removed again.
+/// To unpack a tree, bring it in, pack or seal it takes open directories and a frame of the stack for
+/// each level: what is deeper than a process may have open files could be had and never be used.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 /// The name of an archive's member without `.`, provided that it stays inside the root.

@@ -62,6 +62,14 @@ pub enum ReleaseError {
         /// The file, or the directory.
         path: PathBuf,
     },
+    /// While sealing, directories turned up that lie too deep in each other: more than an archive may have.
+    #[error("`{}` lies in more than {limit} directories", path.display())]
+    TooDeep {
+        /// The first that is too deep.
+        path: PathBuf,
+        /// How many directories may lie in each other.
+        limit: usize,
+    },
     /// The operating system refused an operation on a file.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -112,6 +120,9 @@ impl ReleaseError {
                 path.display()
             )),
             Self::LeftBehind { source, .. } => source.hint(),
+            Self::TooDeep { .. } => {
+                Some("a hook made them: have it write into the app's data directory".to_owned())
+            }
             _ => None,
         }
     }

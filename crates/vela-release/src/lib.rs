@@ -8,6 +8,7 @@
 //! - [`ReleaseId`] names releases so that they sort by age and never recur.
 //! - [`entrypoint`] finds the program in a release, or says what is there instead.
 //! - [`retain`] tells which releases are old enough to go.
+//! - [`delete_tree`] deletes what an application may have filled as it liked.
 //! - [`SourceTree`] is a directory that source is built in, again and again: what changed is
 //!   brought in, and what a build has left stays.
 //!
@@ -99,6 +100,7 @@ mod tree;
 mod unpack;
 
 pub use archive_error::ArchiveError;
+pub use delete::delete_tree;
 pub use digest::{InvalidDigest, Sha256Digest};
 pub use dir_store::DirStore;
 pub use entrypoint::{EntrypointError, entrypoint};

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use crate::beneath::open;
+use crate::confine::MAX_DEPTH;
 use crate::durable::Unsynced;
 use crate::{Owner, ReleaseError};
 
@@ -26,7 +27,7 @@ pub(crate) fn seal(release: &Path, owner: Option<Owner>) -> Result<(), ReleaseEr
         owner,
         unsynced: Unsynced::below(release).map_err(failed)?,
     };
-    sealing.directory(root, release)?;
+    sealing.directory(root, release, 0)?;
     sealing
         .unsynced
         .sync()
@@ -39,7 +40,20 @@ struct Sealing {
 }
 
 impl Sealing {
-    fn directory(&mut self, directory: File, path: &Path) -> Result<(), ReleaseError> {
+    /// Two descriptors and a frame of the stack are in use for each level, and a hook may have made as many as it
+    /// liked.
+    fn directory(
+        &mut self,
+        directory: File,
+        path: &Path,
+        depth: usize,
+    ) -> Result<(), ReleaseError> {
+        if depth > MAX_DEPTH {
+            return Err(ReleaseError::TooDeep {
+                path: path.to_owned(),
+                limit: MAX_DEPTH,
+            });
+        }
         self.settle(&directory, path)?;
         let read = |error: rustix::io::Errno| ReleaseError::io("read", path)(error.into());
         for entry in Dir::read_from(&directory).map_err(read)? {
@@ -55,7 +69,7 @@ impl Sealing {
                 FileType::Directory => {
                     let opened = open(&directory, name, OFlags::DIRECTORY);
                     let child = opened.map_err(ReleaseError::io("open", &path))?;
-                    self.directory(child.into(), &path)?;
+                    self.directory(child.into(), &path, depth + 1)?;
                 }
                 FileType::RegularFile => self.file(&directory, name, &path)?,
                 // A link has no mode of its own; nothing else can be in an archive, and what a

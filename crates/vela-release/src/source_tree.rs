@@ -258,11 +258,5 @@ impl Drop for Incoming {
 }
 
 fn remove(path: &Path) -> Result<(), ReleaseError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => delete_tree(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed.map_err(ReleaseError::io("remove", path))
+    delete_tree(path).map_err(ReleaseError::io("remove", path))
 }

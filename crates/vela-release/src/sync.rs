@@ -6,10 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Mode};
 
 use crate::beneath::{self, is_another};
+use crate::delete::delete_beneath;
 use crate::{Owner, ReleaseError, ReleaseId};
 
 /// What became of the files of a source.
@@ -207,9 +207,7 @@ impl Sync<'_> {
             return Ok(());
         }
         if present == Some(FileType::Directory) {
-            let tree = tree.try_clone().map_err(self.io("open", path))?;
-            let removed = Dir::from_std_file(tree).remove_dir_all(name);
-            removed.map_err(self.io("remove", path))?;
+            delete_beneath(tree, name).map_err(self.io("remove", path))?;
         }
         rustix::fs::renameat(source, name, tree, name)
             .map_err(|error| self.io("write", path)(error.into()))?;

@@ -148,6 +148,27 @@ fn sealing_is_not_led_out_of_the_release() {
 }
 
 #[test]
+fn what_a_hook_made_too_deep_is_refused_and_can_be_removed() {
+    let world = World::new();
+    let release = world.stage(&app().gz()).unwrap().path;
+    // As deep as an archive could have had it.
+    fs::create_dir_all(release.join("d/".repeat(128))).unwrap();
+    block_on(world.store.seal(id(1))).unwrap();
+    block_on(world.store.remove(id(1))).unwrap();
+
+    let release = world.stage(&app().gz()).unwrap().path;
+    fs::create_dir_all(release.join("d/".repeat(129))).unwrap();
+    let error = block_on(world.store.seal(id(1))).unwrap_err();
+    let ReleaseError::TooDeep { path, limit: 128 } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*path, release.join("d/".repeat(129)));
+    assert!(error.hint().is_some());
+    block_on(world.store.remove(id(1))).unwrap();
+    assert_eq!(names(&world.app().join("releases")), [] as [&str; 0]);
+}
+
+#[test]
 fn a_seal_that_was_cut_short_is_completed() {
     if !is_root() {
         // Without root a seal is one change of mode a file: there is nothing between its steps.

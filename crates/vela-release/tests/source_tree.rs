@@ -232,6 +232,24 @@ fn files_and_directories_take_each_others_place() {
 }
 
 #[test]
+fn a_directory_is_not_too_deep_to_be_replaced() {
+    let tree = Tree::new();
+    tree.sync(Tar::default().file("a", "file"));
+    fs::remove_file(tree.at("a")).unwrap();
+    // Longer than a path may be: by what a build can do as well.
+    for _ in 0..4 {
+        let below = tree.at(&"d/".repeat(1_500));
+        fs::create_dir_all(&below).unwrap();
+        if tree.at("a").exists() {
+            fs::rename(tree.at("a"), below.join("a")).unwrap();
+        }
+        fs::rename(tree.at("d"), tree.at("a")).unwrap();
+    }
+    tree.sync(Tar::default().file("a", "file"));
+    assert_eq!(fs::read_to_string(tree.at("a")).unwrap(), "file");
+}
+
+#[test]
 fn no_link_is_followed_when_source_is_brought_in() {
     let tree = Tree::new();
     tree.sync(source().file("old/main.rs", "gone soon"));
