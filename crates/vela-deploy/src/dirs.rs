@@ -1,11 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use vela_manifest::AppName;
-use vela_release::ReleaseId;
+use vela_release::{ReleaseId, delete_tree};
 use vela_services::ServerName;
 use vela_supervisor::InstanceId;
-
-use crate::durable;
 
 /// Where the daemon keeps its state: every path below the data directory is made here and nowhere else.
 #[derive(Debug, Clone)]
@@ -141,16 +139,58 @@ impl AppDirs {
         self.tmp().join(instance)
     }
 
-    /// Removes that part: nothing runs any more that needs it. What can't be removed is in nobody's way.
+    /// Removes that part: nothing runs any more that needs it.
     pub(crate) fn forget_tmp_of(&self, instance: &InstanceId) {
-        let path = self.tmp_of(instance.as_str());
-        if let Err(error) = durable::remove_tree(&path) {
-            tracing::warn!(path = %path.display(), %error, "could not remove a temporary directory");
-        }
+        forget([self.tmp_of(instance.as_str())]);
     }
 
     /// What the app's instances wrote, all of them in one.
     pub fn log(&self) -> PathBuf {
         self.logs().join("web.log")
+    }
+}
+
+/// Removes temporary directories. Nobody waits for it: an app may have written there what takes a while to remove. What
+/// can't be removed, or was not when the daemon ended, is in nobody's way, and tried again when the daemon starts.
+pub(crate) fn forget(directories: impl IntoIterator<Item = PathBuf> + Send + 'static) {
+    tokio::task::spawn_blocking(move || {
+        for path in directories {
+            if let Err(error) = delete_tree(&path) {
+                tracing::warn!(path = %path.display(), %error, "could not remove a temporary directory");
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_until_temporary_files_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = Dirs::new(dir.path()).app(&"tiny".parse().unwrap());
+        let id = InstanceId::random();
+        let tmp = app.tmp_of(id.as_str());
+        std::fs::create_dir_all(tmp.join("some/more")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            // The only thread for what blocks is busy.
+            tokio::task::spawn_blocking(move || wait.recv());
+            app.forget_tmp_of(&id);
+            assert!(tmp.exists());
+            go_on.send(()).unwrap();
+        });
+        // Not started any more when the runtime ends before: so a turn behind it.
+        let (done, is_done) = std::sync::mpsc::channel();
+        runtime.spawn_blocking(move || done.send(()));
+        is_done.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(!tmp.exists());
     }
 }

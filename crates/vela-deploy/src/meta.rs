@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vela_manifest::Manifest;
 use vela_protocol::Who;
-use vela_release::ReleaseId;
+use vela_release::{ReleaseId, delete_tree};
 
 use crate::dirs::AppDirs;
 use crate::durable;
@@ -38,7 +38,7 @@ impl Meta {
             path: partial.clone(),
             source: error,
         };
-        durable::remove_tree(&partial).map_err(at)?;
+        delete_tree(&partial).map_err(at)?;
         durable::make_dir(&partial, 0o700).map_err(at)?;
         durable::write(&partial.join("manifest.toml"), manifest.as_bytes(), 0o600).map_err(at)?;
         durable::write(
@@ -94,9 +94,9 @@ impl Meta {
     /// Removes what is recorded of a release, if anything is.
     pub(crate) fn remove(dirs: &AppDirs, release: ReleaseId) -> Result<(), StateError> {
         let path = dirs.meta(release);
-        durable::remove_tree(&path).map_err(StateError::at(&path))?;
+        delete_tree(&path).map_err(StateError::at(&path))?;
         let partial = dirs.metas().join(format!(".{release}.partial"));
-        durable::remove_tree(&partial).map_err(StateError::at(&partial))
+        delete_tree(&partial).map_err(StateError::at(&partial))
     }
 
     fn text(&self, dirs: &AppDirs, release: ReleaseId) -> Result<String, StateError> {

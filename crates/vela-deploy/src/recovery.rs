@@ -71,9 +71,6 @@ impl App {
         self.desired = Desired::read(&self.dirs.desired())?;
         // Before there is a route: no request must come through meanwhile.
         self.apply_maintenance().await.map_err(StepError::Route)?;
-        if let Err(error) = self.sweep_tmp(&alive) {
-            tracing::warn!(app = %self.name, %error, "could not remove temporary files");
-        }
         if let Some(removing) = self.desired.removing {
             self.shared.set_exists(true);
             self.shared.set_stopped(None, None, false);
@@ -157,6 +154,10 @@ impl App {
             self.stop_leftover(&leftover).await;
             return self.take_away(removing).await;
         }
+        let adopted = restore.iter().flat_map(|restore| &restore.adopted);
+        let alive = adopted.map(|one| &one.instance).chain(&leftover);
+        self.sweep_tmp(alive.map(|one| one.id.clone()).collect())
+            .await;
         // An adopted instance serves at once. Where there is none, what is left over ends first: of an app that
         // allows one process only there must never be two.
         let adopts = restore

@@ -1,11 +1,11 @@
 use std::path::Path;
 
 use vela_protocol::Who;
+use vela_release::delete_tree;
 
 use crate::app::App;
 use crate::desired::{Desired, Removing};
 use crate::dirs::AppDirs;
-use crate::durable;
 use crate::error::{EngineError, StateError};
 use crate::services;
 use crate::step_error::StepError;
@@ -85,12 +85,12 @@ fn delete(dirs: &AppDirs, removing: Removing) -> Result<(), StateError> {
         trees.extend([dirs.data(), dirs.secrets(), dirs.history()]);
     }
     for tree in trees {
-        durable::remove_tree(&tree).map_err(StateError::at(&tree))?;
+        delete_tree(&tree).map_err(StateError::at(&tree))?;
     }
     remove_file(&dirs.desired())?;
     match removing {
         Removing::Keep => Ok(()),
-        Removing::Purge => durable::remove_tree(root).map_err(StateError::at(root)),
+        Removing::Purge => delete_tree(root).map_err(StateError::at(root)),
     }
 }
 

@@ -1,17 +1,22 @@
 //! What operations and earlier daemons left of an app: processes, temporary files, logs.
 
+use std::path::{Path, PathBuf};
+
 use vela_release::ReleaseId;
-use vela_supervisor::{Instance, Stop};
+use vela_supervisor::{Instance, InstanceId, Stop};
 
 use crate::app::App;
 use crate::build_logs;
-use crate::durable;
+use crate::dirs;
 use crate::error::StateError;
 use crate::hook_logs;
 use crate::launch::{self, StopPermit};
 use crate::meta::Meta;
 use crate::owner::Owner;
 use crate::step_error::StepError;
+
+/// How many old temporary directories one start removes: an app may make as many as it likes.
+const MOST_STALE: usize = 10_000;
 
 impl App {
     /// Ends what an operation failed to end: every process of the app but those that should serve `current`.
@@ -34,22 +39,16 @@ impl App {
     }
 
     /// Removes the temporary files of what the last daemon did not see the end of; `alive` are all that may need theirs.
-    pub(crate) fn sweep_tmp(&self, alive: &[Instance]) -> Result<(), StateError> {
+    /// To be called before anything is started: only finding them is waited for, not their removal.
+    pub(crate) async fn sweep_tmp(&self, alive: Vec<InstanceId>) {
         let tmp = self.dirs.tmp();
-        let entries = match std::fs::read_dir(&tmp) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(StateError::at(&tmp))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(StateError::at(&tmp))?;
-            let path = entry.path();
-            let is_dir = entry.file_type().map_err(StateError::at(&path))?.is_dir();
-            let is_needed = alive.iter().any(|one| entry.file_name() == one.id.as_str());
-            if is_dir && !is_needed {
-                durable::remove_tree(&path).map_err(StateError::at(&path))?;
+        let found = tokio::task::spawn_blocking(move || stale(&tmp, &alive)).await;
+        match found.map_err(|error| StateError::damaged(&self.dirs.tmp(), error)) {
+            Ok(Ok(stale)) => dirs::forget(stale),
+            Ok(Err(error)) | Err(error) => {
+                tracing::warn!(app = %self.name, %error, "could not find old temporary files");
             }
         }
-        Ok(())
     }
 
     /// Removes the logs of tasks that the last daemon did not see the end of: the tasks are gone by now.
@@ -98,4 +97,28 @@ impl App {
             .map(launch::how_to_stop)
             .unwrap_or_default()
     }
+}
+
+/// The directories in `tmp` that are of none of these instances.
+fn stale(tmp: &Path, alive: &[InstanceId]) -> Result<Vec<PathBuf>, StateError> {
+    let entries = match std::fs::read_dir(tmp) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(StateError::at(tmp))?,
+    };
+    let mut stale = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StateError::at(tmp))?;
+        let is_dir = entry
+            .file_type()
+            .map_err(StateError::at(&entry.path()))?
+            .is_dir();
+        let is_needed = alive.iter().any(|id| entry.file_name() == id.as_str());
+        if is_dir && !is_needed {
+            stale.push(entry.path());
+        }
+        if stale.len() == MOST_STALE {
+            break;
+        }
+    }
+    Ok(stale)
 }

@@ -7,6 +7,7 @@ use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 use vela_protocol::Upload;
+use vela_release::delete_tree;
 
 use crate::durable;
 use crate::error::{EngineError, StateError};
@@ -29,7 +30,7 @@ pub struct Uploads {
 impl Uploads {
     /// Opens and sweeps the directory: no upload outlives the daemon that received it.
     pub(crate) fn open(dir: PathBuf) -> Result<Uploads, StateError> {
-        durable::remove_tree(&dir).map_err(StateError::at(&dir))?;
+        delete_tree(&dir).map_err(StateError::at(&dir))?;
         durable::make_dir(&dir, 0o700).map_err(StateError::at(&dir))?;
         Ok(Uploads {
             dir,

@@ -51,6 +51,51 @@ async fn a_running_app_is_adopted_with_its_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn temporary_files_may_be_as_deep_as_an_app_likes() {
+    let world = deployed().await;
+    let before = world.engine.status("tiny").unwrap();
+    let [instance] = &before.instances[..] else {
+        panic!("{before:?}");
+    };
+    let (own, id) = (instance.instance.clone(), "0123456789abcdef");
+    let fill = |dirs: &Dirs| {
+        let tmp = app(dirs).tmp();
+        std::fs::create_dir(tmp.join(&own)).unwrap();
+        // Longer than a path may be.
+        for _ in 0..4 {
+            let below = tmp.join("d/".repeat(1_500));
+            std::fs::create_dir_all(&below).unwrap();
+            if tmp.join(id).exists() {
+                std::fs::rename(tmp.join(id), below.join("d")).unwrap();
+            }
+            std::fs::rename(tmp.join("d"), tmp.join(id)).unwrap();
+        }
+    };
+    // The daemon that follows an interrupted one removes it; what lives keeps its own.
+    let world = world.restarted(fill).await;
+    let after = world.until(AppState::Running).await;
+    assert_eq!(after.pid, before.pid);
+    let tmp = app(&world.dirs()).tmp();
+    until_gone(&tmp.join(id)).await;
+    assert!(tmp.join(&own).exists());
+    // And so does one that stops an instance.
+    std::fs::remove_dir(tmp.join(&own)).unwrap();
+    fill(&world.dirs());
+    std::fs::remove_dir(tmp.join(&own)).unwrap();
+    std::fs::rename(tmp.join(id), tmp.join(&own)).unwrap();
+    world.engine.stop("tiny", who()).await.unwrap();
+    until_gone(&tmp.join(&own)).await;
+}
+
+async fn until_gone(path: &std::path::Path) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while path.exists() {
+        assert!(std::time::Instant::now() < deadline, "{}", path.display());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_app_stays_stopped_and_keeps_its_hosts() {
     let world = deployed().await;
     world.engine.stop("tiny", who()).await.unwrap();

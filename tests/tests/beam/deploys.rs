@@ -2,7 +2,7 @@ use vela_cli::demo::load::{Load, LoadOptions, Mark};
 use vela_protocol::{Event, Hook, Step};
 use vela_tests::{Artifact, Release, World, expect_no_failure, get, processes_of, summary};
 
-use super::{App, Deploy, Duration, expect_unchanged, started, stopped};
+use super::{App, Deploy, Duration, expect_unchanged, started, stopped, tmp_has};
 
 const MIGRATION: &str = "pre_start = \"bin/my_app eval 'MyApp.Release.migrate()'\"";
 
@@ -76,7 +76,7 @@ async fn deploys_with_migrations_and_a_rollback_fail_no_request() {
 
     // What a release writes lies beside it, and goes with the instance.
     expect_unchanged(&world, &app.name);
-    assert_eq!(world.names(&app.name, "tmp"), [started(&rollback).0]);
+    tmp_has(&world, &app.name, &[&started(&rollback).0]).await;
     let pid = world.status(&app.name).await.pid.unwrap();
     assert!(processes_of(world.data_dir()).contains(&pid));
     world.vela(&["remove", &app.name, "--yes"]).await.expect(0);
@@ -124,7 +124,7 @@ async fn the_environment_has_what_a_release_needs_unless_it_is_set() {
     assert_eq!(env["RELEASE_NODE"], format!("mine-{port}"));
     assert_eq!(env["ERL_CRASH_DUMP"], "/dev/null");
     assert_eq!(env["LANG"], "C");
-    assert_eq!(world.names(&app.name, "tmp"), [""; 0]);
+    tmp_has(&world, &app.name, &[]).await;
     let own = world.app_dir(&app.name).join("data/tmp");
     assert_eq!(env["RELEASE_TMP"], own.display().to_string());
     assert_eq!(std::fs::read_dir(own).unwrap().count(), 1);
@@ -144,7 +144,8 @@ async fn a_migration_that_raises_stops_the_deploy() {
     assert!(output.stderr.ends_with(&last), "{output:?}");
     assert_eq!(world.status(&app.name).await.pid, pid);
     assert_eq!(world.names(&app.name, "releases"), [release]);
-    assert_eq!(world.names(&app.name, "tmp").len(), 1);
+    let status = world.status(&app.name).await;
+    tmp_has(&world, &app.name, &[&status.instances[0].instance]).await;
 }
 
 #[tokio::test]

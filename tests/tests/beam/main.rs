@@ -205,6 +205,16 @@ fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> impl F
     }
 }
 
+/// Waits until these alone have temporary files: what others had is removed aside.
+async fn tmp_has(world: &World, app: &str, names: &[&str]) {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    eventually("the end of temporary files", async || {
+        (world.names(app, "tmp") == names).then_some(())
+    })
+    .await;
+}
+
 /// The instance that a deploy started, and its port.
 fn started(deploy: &Deploy) -> (String, u16) {
     let started = deploy.events().find_map(|event| match event {
