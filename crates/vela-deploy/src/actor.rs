@@ -77,6 +77,15 @@ impl Common {
         self.feeds().insert(deploy, Arc::clone(feed));
     }
 
+    /// Removes what was uploaded for an operation that has ended.
+    fn discard(&self, upload: Option<Uuid>) {
+        if let Some(upload) = upload
+            && let Err(error) = self.uploads.discard(upload)
+        {
+            tracing::warn!(%upload, %error, "could not remove an upload");
+        }
+    }
+
     fn feeds(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Feed>>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,6 +122,10 @@ pub(crate) async fn run(
             commands.recv().await
         };
         let Some(command) = command else { return };
+        if let Err(error) = ready_for(&mut app, &common, &command, &mut unrestored).await {
+            refuse(&app, &common, command, error).await;
+            continue;
+        }
         if app.keeper.is_none()
             && !matches!(command, Command::Shutdown { .. } | Command::Maintain { .. })
         {
@@ -128,11 +141,7 @@ pub(crate) async fn run(
                 reply,
             } => {
                 operate(&mut app, &common, request, claim, reply).await;
-                if let Some(upload) = upload
-                    && let Err(error) = common.uploads.discard(upload)
-                {
-                    tracing::warn!(%upload, %error, "could not remove an upload");
-                }
+                common.discard(upload);
             }
             Command::Stop { claim, who, reply } => {
                 let stopped = app.stop(&who).await;
@@ -145,16 +154,6 @@ pub(crate) async fn run(
                 who,
                 reply,
             } => {
-                if unrestored {
-                    // What is wanted of it besides is not known: it must not be overwritten.
-                    let alive = app.own_instances().await;
-                    if let Err(error) = recover(&mut app, &common, alive, None).await {
-                        drop(claim);
-                        answer(reply, Err(app.cannot(error)));
-                        continue;
-                    }
-                    unrestored = false;
-                }
                 let maintained = app.maintain(maintenance, &who).await;
                 drop(claim);
                 answer(reply, maintained);
@@ -179,6 +178,61 @@ pub(crate) async fn run(
                 }
                 return;
             }
+        }
+    }
+}
+
+/// Whether a command can be begun. What is wanted of an app that could not be restored may not have been read yet: it
+/// must not be overwritten before it is.
+async fn ready_for(
+    app: &mut App,
+    common: &Common,
+    command: &Command,
+    unrestored: &mut bool,
+) -> Result<(), EngineError> {
+    let read = match command {
+        Command::Maintain { .. } if *unrestored => {
+            let alive = app.own_instances().await;
+            let recovered = recover(app, common, alive, None).await;
+            recovered.map(|()| *unrestored = false)
+        }
+        Command::Operate { .. } | Command::Stop { .. } if *unrestored => app.read_desired().await,
+        _ => Ok(()),
+    };
+    read.map_err(|error| app.cannot(error))?;
+    match command {
+        // Removed since it was asked for, or just now: the next app of that name is another one.
+        Command::Maintain { .. } | Command::Stop { .. } if !app.shared.exists() => {
+            Err(EngineError::NoSuchApp {
+                app: app.name.to_string(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Answers a command that could not be begun.
+async fn refuse(app: &App, common: &Common, command: Command, error: EngineError) {
+    match command {
+        Command::Operate {
+            claim,
+            upload,
+            reply,
+            ..
+        } => {
+            app.release_hosts().await;
+            drop(claim);
+            answer(reply, Err(error));
+            common.discard(upload);
+        }
+        Command::Stop { claim, reply, .. }
+        | Command::Maintain { claim, reply, .. }
+        | Command::Remove { claim, reply, .. } => {
+            drop(claim);
+            answer(reply, Err(error));
+        }
+        Command::Shutdown { .. } => {
+            tracing::error!(app = %app.name, %error, "the app's end can't be refused");
         }
     }
 }

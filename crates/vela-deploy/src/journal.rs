@@ -278,18 +278,22 @@ mod tests {
         }
     }
 
+    /// A journal with its first event.
+    async fn begun(dir: &Path) -> Journal {
+        let clock = Arc::new(SystemClock);
+        let created = Journal::create(dir, "20260305-143022", Uuid::nil(), clock).await;
+        let mut journal = created.unwrap();
+        journal
+            .append(started(), Durability::Written)
+            .await
+            .unwrap();
+        journal
+    }
+
     #[tokio::test]
     async fn watchers_get_the_past_and_the_future_and_an_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(
-            dir.path(),
-            "20260305-143022",
-            Uuid::nil(),
-            Arc::new(SystemClock),
-        )
-        .await
-        .unwrap();
-        journal.append(started(), Durability::Synced).await.unwrap();
+        let mut journal = begun(dir.path()).await;
         let from_start = journal.feed().events(0);
         let from_second = journal.feed().events(1);
         journal
@@ -317,13 +321,7 @@ mod tests {
     #[tokio::test]
     async fn watchers_of_a_journal_that_has_no_end_do_not_wait_for_one() {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SystemClock);
-        let created = Journal::create(dir.path(), "20260305-143022", Uuid::nil(), clock).await;
-        let mut journal = created.unwrap();
-        journal
-            .append(started(), Durability::Written)
-            .await
-            .unwrap();
+        let journal = begun(dir.path()).await;
         let mut watched = journal.feed().events(0).collect::<Vec<_>>();
         assert!((&mut watched).now_or_never().is_none());
         drop(journal);
@@ -333,13 +331,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_seen_more_than_a_power_cut_left_gets_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SystemClock);
-        let created = Journal::create(dir.path(), "20260305-143022", Uuid::nil(), clock).await;
-        let mut journal = created.unwrap();
-        journal
-            .append(started(), Durability::Written)
-            .await
-            .unwrap();
+        let mut journal = begun(dir.path()).await;
         let watched = journal.feed().events(7).collect::<Vec<_>>();
         let end = Event::Succeeded {
             release: "20260305-143022".into(),

@@ -68,11 +68,10 @@ impl App {
         &mut self,
         alive: Vec<Instance>,
     ) -> Result<Option<Recovery>, StepError> {
-        self.desired = Desired::read(&self.dirs.desired())?;
-        // Before there is a route: no request must come through meanwhile.
-        self.apply_maintenance().await.map_err(StepError::Route)?;
+        // Until it is known better: an app of which something can't be read must be seen, to be stopped or removed.
+        self.shared.set_exists(true);
+        self.read_desired().await?;
         if let Some(removing) = self.desired.removing {
-            self.shared.set_exists(true);
             self.shared.set_stopped(None, None, false);
             return Ok(Some(Recovery {
                 removing: Some(removing),
@@ -84,9 +83,9 @@ impl App {
         if !self.dirs.logs().exists() && last.as_ref().is_none_or(Record::is_ended) {
             // Data, secrets or history of an app that was removed, or never deployed.
             self.stop_leftover(&alive).await;
+            self.shared.set_exists(false);
             return Ok(None);
         }
-        self.shared.set_exists(true);
         let current = self.current_manifest().await?;
         let last = match last {
             Some(record) => self.judge(record, current.as_ref().map(|(release, _)| *release))?,
@@ -138,6 +137,13 @@ impl App {
             interrupted,
             ..Recovery::default()
         }))
+    }
+
+    /// Reads what is wanted of the app, and keeps it from its users if that is wanted.
+    pub(crate) async fn read_desired(&mut self) -> Result<(), StepError> {
+        self.desired = Desired::read(&self.dirs.desired())?;
+        // Before there is a route: no request must come through meanwhile.
+        self.apply_maintenance().await.map_err(StepError::Route)
     }
 
     /// The rest: ends what is left over, starts or adopts what should run, and writes the interrupted operation's end.

@@ -377,6 +377,87 @@ async fn a_removed_app_comes_back_without_it() {
     assert_eq!(world.engine.status("tiny").unwrap().maintenance, None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_t_be_read_is_not_overwritten() {
+    let fail = Arc::default();
+    let (world, _) = watched(&fail).await;
+    succeed(&world, MANIFEST).await;
+    let on = request("back at <5>", &[]);
+    world.engine.maintain("tiny", on, who()).await.unwrap();
+    let release = world.current();
+    let file = |dirs: &Dirs| dirs.app(&"tiny".parse().unwrap()).desired();
+    let right = std::fs::read_to_string(file(&world.dirs())).unwrap();
+    let damage = |dirs: &Dirs| std::fs::write(file(dirs), "running = maybe").unwrap();
+    let mut made = None;
+    let world = world
+        .restarted_with(damage, |stack| watch(stack, &fail, &mut made))
+        .await;
+    // It is seen at once.
+    let [status] = &world.engine.apps()[..] else {
+        panic!("the app is gone");
+    };
+    assert_eq!(status.name, "tiny");
+    let down = world.until(AppState::Down).await;
+    assert_eq!(down.release, release);
+    let upload = world.upload(MANIFEST, &[]).await;
+    let restarted = world.engine.restart("tiny", restart(), who()).await;
+    let failures = [
+        world.run(upload).await.unwrap_err(),
+        restarted.err().unwrap(),
+        world.engine.stop("tiny", who()).await.unwrap_err(),
+    ];
+    for error in failures {
+        let report = vela_protocol::Report::of(&error).to_string();
+        assert!(report.contains("desired.toml is damaged"), "{report}");
+    }
+    let uploads = std::fs::read_dir(world.dirs().staging()).unwrap();
+    assert_eq!(uploads.count(), 0);
+    let text = std::fs::read_to_string(file(&world.dirs())).unwrap();
+    assert_eq!(text, "running = maybe");
+    assert_eq!(world.instances().await.len(), 1);
+
+    std::fs::write(file(&world.dirs()), right).unwrap();
+    succeed(&world, MANIFEST).await;
+    closed(&world).await;
+    assert!(world.engine.status("tiny").unwrap().maintenance.is_some());
+    assert_eq!(world.instances().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_is_just_removed_leaves_no_wish_for_the_next() {
+    let fail = Arc::default();
+    let (world, _) = watched(&fail).await;
+    succeed(&world, MANIFEST).await;
+    let app = |dirs: &Dirs| dirs.app(&"tiny".parse().unwrap());
+    // A removal that was interrupted, and can't be finished as long as this is in its way.
+    let interrupt = |dirs: &Dirs| {
+        let desired = app(dirs).desired();
+        let text = std::fs::read_to_string(&desired).unwrap();
+        std::fs::write(desired, format!("removing = \"keep\"\n{text}")).unwrap();
+        std::fs::remove_file(app(dirs).derived()).unwrap();
+        std::fs::create_dir(app(dirs).derived()).unwrap();
+    };
+    let mut made = None;
+    let world = world
+        .restarted_with(interrupt, |stack| watch(stack, &fail, &mut made))
+        .await;
+    let on = request("back at <5>", &[]);
+    let failed = world.engine.maintain("tiny", on.clone(), who()).await;
+    assert!(
+        matches!(failed, Err(EngineError::Prepare { .. })),
+        "{failed:?}"
+    );
+    std::fs::remove_dir(app(&world.dirs()).derived()).unwrap();
+    let refused = world.engine.maintain("tiny", on, who()).await;
+    assert!(
+        matches!(refused, Err(EngineError::NoSuchApp { .. })),
+        "{refused:?}"
+    );
+    assert!(!app(&world.dirs()).desired().exists());
+    succeed(&world, MANIFEST).await;
+    open(&world).await;
+}
+
 /// It is not put into anybody's care by this, and its processes are not touched.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_can_t_be_restored_says_why() {

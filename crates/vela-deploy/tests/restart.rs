@@ -219,6 +219,24 @@ async fn an_app_that_cannot_be_restored_is_down_and_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_app_whose_history_cannot_be_read_is_seen_and_can_be_removed() {
+    let world = deployed().await;
+    let release = world.current();
+    let damage = |dirs: &Dirs| {
+        let newest = newest_history(dirs);
+        std::fs::remove_file(&newest).unwrap();
+        std::fs::create_dir(&newest).unwrap();
+    };
+    let world = world.restarted(damage).await;
+    assert_eq!(world.engine.apps().len(), 1);
+    assert_eq!(world.until(AppState::Down).await.release, release);
+    world.engine.stop("tiny", who()).await.unwrap();
+    assert_eq!(world.instances().await, []);
+    world.engine.remove("tiny", true, who()).await.unwrap();
+    assert!(!app(&world.dirs()).root().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_beside_an_app_that_could_not_be_restored_leaves_one_process() {
     let world = deployed().await;
     let manifest = app(&world.dirs())
