@@ -11,6 +11,7 @@ use crate::{Runner, RunnerError, ServerName, ServerSignal, ServerSpec, ServerSta
 
 mod log;
 mod server;
+mod signals;
 mod tree;
 mod user;
 
@@ -22,6 +23,8 @@ mod user;
 /// - Servers die with the value that started them, by KILL: stop them first. One that outlives
 ///   this program, which only a KILL of it brings about, is not found again.
 /// - What a server writes goes to `<name>.log` in the log directory (0600), which is never rotated.
+/// - A server hears HUP, INT, QUIT and TERM though this program ignores them, as in the background
+///   of a shell: with the first start they are handled by nothing instead.
 /// - As root a server may have a user of its own: `vela_<service>`, made by `useradd`.
 #[derive(Debug)]
 pub struct Children {

@@ -43,6 +43,38 @@ async fn they_pass_the_suite_of_every_runner() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// Set for a run of this test that ignores signals, as in the background of a shell.
+const DEAF: &str = "VELA_SERVICES_DEAF";
+
+#[tokio::test]
+async fn they_hear_signals_that_this_program_ignores() {
+    if std::env::var_os(DEAF).is_none() {
+        let deaf = tokio::process::Command::new("/bin/sh")
+            .args(["-c", "trap '' INT HUP QUIT; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "they_hear_signals_that_this_program_ignores"])
+            .env(DEAF, "1")
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&deaf.stdout);
+        assert!(deaf.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let dir = dir();
+    let ignored = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        u64::from_str_radix(bits.unwrap().trim(), 16).unwrap()
+    };
+    assert_eq!(ignored("self") & 0b111, 0b111);
+    let runner = Children::new(dir.path().join("logs"));
+    let spec = sleeper(dir.path());
+    runner.keep(&spec).await.unwrap();
+    let pid = runner.state(&spec.name, 0).await.pid.unwrap();
+    assert_eq!(ignored(&pid.to_string()) & 0b111, 0);
+}
+
 #[tokio::test]
 async fn they_die_with_their_runner() {
     let dir = dir();

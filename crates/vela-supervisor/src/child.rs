@@ -180,6 +180,7 @@ impl Birth {
 
     fn prepare(&mut self) -> Result<(), (Step, io::Error)> {
         let at = |step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        kernel::default_signals();
         // Not in the supervisor's group: a signal that the app sends to its group stays inside.
         rustix::process::setsid().map_err(at(Step::Session))?;
         if let Some(before_exec) = &mut self.before_exec {

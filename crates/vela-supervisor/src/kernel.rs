@@ -35,6 +35,20 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
+/// Lets every signal do again what it does by default.
+///
+/// What this program ignores would be ignored after an exec too: INT and QUIT if a shell runs it in the background, HUP
+/// under `nohup`.
+///
+/// Only for a process that is about to execute a program: handlers are gone as well.
+pub(crate) fn default_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default is no pointer to a function, and the call is async-signal-safe. Numbers that
+        // are nobody's to set, as that of KILL, are refused and stay as they are.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Marks all descriptors but the standard streams as close-on-exec, whoever forgot to.
 pub(crate) fn close_all_on_exec() {
     // SAFETY: no pointers are passed, and close-on-exec harms no owner. A kernel before 5.11 refuses;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
+use super::signals::handle_ignored;
 use super::tree::Tree;
 use crate::{ServerSignal, ServerSpec, ServerState};
 
@@ -253,6 +254,7 @@ fn spawn(spec: &ServerSpec, log: &Path) -> io::Result<Child> {
     if let Some(user) = &spec.user {
         command.uid(user.uid).gid(user.gid);
     }
+    handle_ignored()?;
     command.spawn()
 }
 
