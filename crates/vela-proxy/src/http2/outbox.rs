@@ -214,7 +214,6 @@ mod tests {
         slot.write_all(b"g").await.unwrap();
         slot.shutdown().await.unwrap();
         let mut rest = Vec::new();
-        drop(slot);
         client.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, [b"e", &[b'f'; MOST + 1][..], b"g"].concat());
     }
