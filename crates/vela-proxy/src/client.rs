@@ -33,7 +33,7 @@ pub(crate) struct Client<C> {
     pub(crate) worker: Arc<Worker>,
     /// Where it came in.
     pub(crate) entrance: Arc<Entrance>,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Arc<Peer>,
     pub(crate) wire: Wire<C>,
     pub(crate) patience: Patience,
     /// The normalised host of the request.
@@ -70,7 +70,18 @@ impl<C: ClientStream> Client<C> {
         live: Option<Pinned<InFlight>>,
         stream: C,
     ) -> Client<C> {
-        let peer = Peer::new(peer, entrance.scheme(), &worker.config);
+        let peer = Arc::new(Peer::new(peer, entrance.scheme(), &worker.config));
+        Client::of(worker, entrance, peer, live, stream)
+    }
+
+    /// One of a peer that has others.
+    pub(crate) fn of(
+        worker: &Arc<Worker>,
+        entrance: &Arc<Entrance>,
+        peer: Arc<Peer>,
+        live: Option<Pinned<InFlight>>,
+        stream: C,
+    ) -> Client<C> {
         Client {
             provenance: Provenance::of(&peer),
             peer,

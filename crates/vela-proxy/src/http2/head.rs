@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use std::hash::{BuildHasher, RandomState};
+use std::mem::MaybeUninit;
 
 /// A request as HTTP/1.1 would have it.
 #[derive(Debug)]
@@ -123,21 +124,29 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Reads a head that this proxy has written itself.
-pub(super) fn response(head: &[u8]) -> Option<(Response<()>, Framing)> {
-    let mut fields = [httparse::EMPTY_HEADER; 128];
+/// Reads a head that this proxy has written itself, which the bytes begin with; gives its length too.
+pub(super) fn response(bytes: &[u8]) -> Option<(Response<()>, Framing, usize)> {
+    let mut fields = [const { MaybeUninit::uninit() }; 128];
     let mut more_fields = Vec::new();
-    let mut parsed = httparse::Response::new(&mut fields);
-    if let Err(httparse::Error::TooManyHeaders) = parsed.parse(head) {
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let mut status = parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
+    if let Err(httparse::Error::TooManyHeaders) = status {
+        let head = &bytes[..memchr::memmem::find(bytes, b"\r\n\r\n")? + 4];
         let lines = head.iter().filter(|byte| **byte == b'\n').count();
-        more_fields.resize(lines, httparse::EMPTY_HEADER);
-        parsed = httparse::Response::new(&mut more_fields);
-        parsed.parse(head).ok()?;
+        more_fields.resize_with(lines, MaybeUninit::uninit);
+        parsed = httparse::Response::new(&mut []);
+        status = parser.parse_response_with_uninit_headers(&mut parsed, head, &mut more_fields);
     }
+    let httparse::Status::Complete(length) = status.ok()? else {
+        return None;
+    };
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(parsed.code?).ok()?;
     let headers = response.headers_mut();
     headers.try_reserve(parsed.headers.len()).ok()?;
+    // All values are parts of one copy.
+    let head = Bytes::copy_from_slice(&bytes[..length]);
     let mut framing = Framing::None;
     for field in parsed.headers.iter() {
         match field.name {
@@ -154,10 +163,17 @@ pub(super) fn response(head: &[u8]) -> Option<(Response<()>, Framing)> {
             _ => {}
         }
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        let value = HeaderValue::from_bytes(field.value).ok()?;
+        let value = HeaderValue::from_maybe_shared(part(&head, bytes, field.value)?).ok()?;
         headers.try_append(name, value).ok()?;
     }
-    Some((response, framing))
+    Some((response, framing, length))
+}
+
+/// What is in a copy of the first of the bytes where `part` is in them.
+fn part(copy: &Bytes, bytes: &[u8], part: &[u8]) -> Option<Bytes> {
+    let begin = part.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+    let end = begin + part.len();
+    (end <= copy.len()).then(|| copy.slice(begin..end))
 }
 
 /// Reads a trailer section that this proxy has written itself.
@@ -186,4 +202,39 @@ pub(super) fn last_chunk(trailers: Option<&HeaderMap>) -> Bytes {
     }
     bytes.extend_from_slice(b"\r\n");
     bytes.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_read_up_to_its_body() {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: b c \r\nX-Empty:\r\nx-void: \r\nx-a: \xe9\r\n\r\n";
+        for body in [&b""[..], b"body\r\n\r\n"] {
+            let bytes = [head, body].concat();
+            let (response, framing, length) = response(&bytes).unwrap();
+            assert_eq!((framing, length), (Framing::Length(5), head.len()));
+            let fields: Vec<_> = response
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect();
+            assert_eq!(
+                fields,
+                [
+                    ("content-length", &b"5"[..]),
+                    ("x-a", b"b c"),
+                    ("x-a", b"\xe9"),
+                    ("x-empty", b""),
+                    ("x-void", b""),
+                ]
+            );
+        }
+        assert!(response(&head[..head.len() - 1]).is_none());
+        let many = format!("HTTP/1.1 204 x\r\n{}\r\n", "a: b\r\n".repeat(300));
+        let (response, framing, length) = response(many.as_bytes()).unwrap();
+        assert_eq!((response.headers().len(), length), (300, many.len()));
+        assert_eq!(framing, Framing::None);
+    }
 }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use crate::client::{Client, LINGER, LINGER_BYTES};
 use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
+use crate::peer::Peer;
 use crate::stats::Open;
 use crate::turnstile::Ticket;
 use crate::worker::Worker;
@@ -72,6 +73,7 @@ async fn serve_streams<S>(
         Ok(Err(error)) => return tracing::trace!(%error, "a client does not speak HTTP/2"),
         Err(_) => return,
     };
+    let peer = Arc::new(Peer::new(peer, entrance.scheme(), &worker.config));
     let streams = Arc::new(Streams::default());
     let mut ticks = ticks(timeouts.keep_alive);
     let mut idle_ticks = 0;
@@ -99,7 +101,7 @@ async fn serve_streams<S>(
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     is_ending = true;
                 } else {
-                    begin(worker, entrance, peer, &streams, request, respond);
+                    begin(worker, entrance, &peer, &streams, request, respond);
                 }
             }
             Event::Accepted(Some(Err(error))) => {
@@ -183,7 +185,7 @@ enum Event {
 fn begin(
     worker: &Arc<Worker>,
     entrance: &Arc<Entrance>,
-    peer: SocketAddr,
+    peer: &Arc<Peer>,
     streams: &Arc<Streams>,
     request: http::Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -194,7 +196,7 @@ fn begin(
     };
     let counted = Counted::of(streams);
     let stream = Stream::new(&parts, &head, body, respond);
-    let mut client = Client::new(worker, entrance, peer, None, stream);
+    let mut client = Client::of(worker, entrance, Arc::clone(peer), None, stream);
     client.wire.input.append(&head.bytes);
     // In a box at once: on its way into a task it would be copied several times.
     tokio::spawn(Box::pin(async move {

@@ -194,8 +194,8 @@ impl Stream {
     /// Sends the head that the bytes begin with; gives its length.
     fn send_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-        let length = memchr::memmem::find(bytes, b"\r\n\r\n").ok_or_else(malformed)? + 4;
-        let (mut response, framing) = head::response(&bytes[..length]).ok_or_else(malformed)?;
+        let read = head::response(bytes).ok_or_else(malformed)?;
+        let (mut response, framing, length) = read;
         let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {
             *response.status_mut() = StatusCode::OK;
