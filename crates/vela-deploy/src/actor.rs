@@ -222,8 +222,8 @@ async fn refuse(app: &App, common: &Common, command: Command, error: EngineError
         } => {
             app.release_hosts().await;
             drop(claim);
-            answer(reply, Err(error));
             common.discard(upload);
+            answer(reply, Err(error));
         }
         Command::Stop { claim, reply, .. }
         | Command::Maintain { claim, reply, .. }

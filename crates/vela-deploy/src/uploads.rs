@@ -112,8 +112,14 @@ impl Uploads {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?.len(),
         };
-        std::fs::remove_file(path)?;
-        self.held.fetch_sub(size, Ordering::Relaxed);
+        match std::fs::remove_file(path) {
+            // Somebody else has, since it was looked at.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed?;
+                self.held.fetch_sub(size, Ordering::Relaxed);
+            }
+        }
         Ok(())
     }
 

@@ -52,8 +52,10 @@ impl<S> Outbox<S> {
         Slot(self)
     }
 
+    /// Whether the kernel has all that was written.
     pub(super) fn is_empty(&self) -> bool {
-        self.held().waiting.is_empty()
+        let held = self.held();
+        held.waiting.is_empty() && !held.is_unflushed
     }
 
     /// Whether the client has taken more than it has sent since this was asked last. Who waits for
@@ -82,7 +84,17 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
 
 impl<S: AsyncWrite + Unpin> Held<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.waiting.is_empty() {
+        loop {
+            // Before the next: TLS would take much that the client does not, and what was taken
+            // tells whether the client is there.
+            if self.is_unflushed {
+                ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+                self.is_unflushed = false;
+            }
+            if self.waiting.is_empty() {
+                self.waiting.release();
+                return Poll::Ready(Ok(()));
+            }
             let bytes = self.waiting.filled();
             let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
             if written == 0 {
@@ -91,12 +103,6 @@ impl<S: AsyncWrite + Unpin> Held<S> {
             self.waiting.consume(written);
             self.has_taken(written);
         }
-        self.waiting.release();
-        if self.is_unflushed {
-            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
-            self.is_unflushed = false;
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn has_taken(&mut self, count: usize) {

@@ -212,7 +212,7 @@ const CROWD: u32 = 4;
 
 #[tokio::test]
 async fn a_connection_is_not_idle_while_its_client_takes_what_it_asked_for() {
-    let keep_alive = Duration::from_millis(600);
+    let keep_alive = Duration::from_millis(2400);
     let (_world, mut raw) = crowded(keep_alive).await;
     let mut whole = 0;
     while whole < CROWD {
