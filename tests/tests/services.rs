@@ -408,7 +408,7 @@ async fn a_server_that_is_killed_comes_back_and_the_apps_go_on() {
         }
         until(&world, "its connections work again", async || {
             let rows = sql(&variables["DATABASE_URL"], "select * from kept").await;
-            rows.is_ok_and(|rows| rows == ["1"])
+            rows.is_ok_and(|rows| rows == ["1"]) && nats(&variables).await.is_ok()
         })
         .await;
         assert!(jetstream(&variables, "shop").await > 0);

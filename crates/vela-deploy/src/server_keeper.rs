@@ -158,12 +158,13 @@ impl ServerKeeper {
 
     async fn keep(&mut self, spec: Box<ServerSpec>) -> Result<(), SupervisorError> {
         if self.running.is_none() {
+            let again = self.again.take().is_some();
             let started = self.start(&spec).await;
-            self.again = None;
             if started.is_err() {
                 self.spec = None;
             }
             started?;
+            self.seen.restarts += u64::from(again);
         }
         self.spec = Some(spec);
         Ok(())

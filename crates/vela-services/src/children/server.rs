@@ -79,8 +79,11 @@ impl Server {
             return Ok(());
         }
         inner.leave();
+        // One that is wanted has ended by itself.
+        let again = std::mem::take(&mut inner.wanted);
         let child = inner.start(spec, &self.log)?;
         inner.wanted = true;
+        inner.restarts += u64::from(again);
         let keeper = keep_running(Arc::clone(&self.inner), child, self.log.clone());
         inner.keeper = Some(tokio::spawn(keeper).abort_handle());
         Ok(())

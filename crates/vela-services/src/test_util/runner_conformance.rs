@@ -105,6 +105,17 @@ async fn comes_back_until_stopped(runner: &dyn Runner, dir: &Path) {
     .await;
     assert_ne!(state.pid, before, "a process of its own");
     assert!(state.last_exit.is_some(), "how it ended is known");
+    // Asked for during the pause, it has come back all the same.
+    kill(state.pid.expect("it runs"));
+    timeout(PATIENCE, async {
+        while runner.state(&spec.name, 0).await.pid == state.pid {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("it ends");
+    runner.keep(&spec).await.expect("it can be started again");
+    assert_eq!(runner.state(&spec.name, 0).await.restarts, 2);
     runner.stop(&spec.name).await.expect("it can be stopped");
 
     let marker = dir.join("ran");
