@@ -103,22 +103,27 @@ fn write_pair(dir: &Path, host: &str) {
     std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
+/// The app of the demo, under a daemon with this configuration.
+async fn deployed(pebble: &Pebble, config: String) -> World {
+    let options = Options {
+        config,
+        ports: ports(pebble),
+        ..Options::default()
+    };
+    let world = World::with(options).await;
+    let deployed = world.deploy(&Release::demo_app(MANIFEST, "")).await;
+    deployed.expect(0);
+    world
+}
+
 #[tokio::test]
 async fn a_certificate_that_is_given_is_served_and_replaced() {
     let pebble = Pebble::start(); // for its ports
     let given = tempfile::tempdir().unwrap();
     write_pair(given.path(), HOST);
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| given.path().join(name));
-    let options = Options {
-        config: format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nredirect = false\n"),
-        ports: ports(&pebble),
-        ..Options::default()
-    };
-    let world = World::with(options).await;
-    world
-        .deploy(&Release::demo_app(MANIFEST, ""))
-        .await
-        .expect(0);
+    let tls = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nredirect = false\n");
+    let world = deployed(&pebble, tls).await;
     let get = async || {
         let url = format!("https://{HOST}/");
         curl(&pebble, &["-i", "--cacert", cert.to_str().unwrap(), &url]).await
@@ -163,16 +168,8 @@ async fn who_must_have_a_certificate_cannot_come_without_tls() {
     let given = tempfile::tempdir().unwrap();
     write_pair(given.path(), "clients");
     let authority = given.path().join("cert.pem");
-    let options = Options {
-        config: format!("[tls]\nclient_ca = {authority:?}\nredirect = false\n"),
-        ports: ports(&pebble),
-        ..Options::default()
-    };
-    let world = World::with(options).await;
-    world
-        .deploy(&Release::demo_app(MANIFEST, ""))
-        .await
-        .expect(0);
+    let tls = format!("[tls]\nclient_ca = {authority:?}\nredirect = false\n");
+    let world = deployed(&pebble, tls).await;
     let plain = curl(&pebble, &["-i", &format!("http://{HOST}/")]).await;
     assert!(plain.starts_with("HTTP/1.1 403 Forbidden"), "{plain}");
     let secured = curl(&pebble, &["-ik", &format!("https://{HOST}/")]).await;

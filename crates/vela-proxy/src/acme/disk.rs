@@ -82,6 +82,7 @@ const KINDS: [&str; 4] = ["accounts", "orders", "certificates", "failures"];
 
 impl Disk {
     pub(super) fn open(root: &Path) -> Result<Disk, AcmeError> {
+        make(root)?;
         for kind in KINDS {
             make(&root.join(kind))?;
         }
@@ -179,13 +180,10 @@ impl Disk {
     /// left where they are. One that is not valid yet is: its authority has issued it, so that it
     /// is the clock that is behind.
     pub(super) fn certificates(&self) -> Result<Vec<(DnsName, Issued)>, AcmeError> {
-        // Those that earlier versions kept for all authorities together come first: others of the
-        // same name are newer.
-        let dir = self.root.join("certificates");
-        let (dirs, mut files): (Vec<_>, Vec<_>) =
-            entries(&dir)?.into_iter().partition(|path| path.is_dir());
-        for dir in dirs {
-            files.extend(entries(&dir)?);
+        let mut files = Vec::new();
+        let dirs = entries(&self.root.join("certificates"))?;
+        for dir in dirs.iter().filter(|path| path.is_dir()) {
+            files.extend(entries(dir)?);
         }
         let mut found = Vec::new();
         for path in files {
@@ -269,12 +267,21 @@ fn slug(directory: &str) -> String {
         .collect()
 }
 
+/// A power cut after this does not take it away.
 fn make(dir: &Path) -> Result<(), AcmeError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
+        .and_then(|()| sync_parent(dir))
         .map_err(AcmeError::state("make", dir))
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, AcmeError> {
@@ -304,7 +311,6 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), AcmeError> {
 /// does not bring the old one back.
 fn write(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
     let write = || {
-        let dir = path.parent().unwrap_or(Path::new("."));
         let temporary = path.with_added_extension("new");
         // One that a crash left behind may have another mode.
         match fs::remove_file(&temporary) {
@@ -319,16 +325,15 @@ fn write(path: &Path, content: &[u8]) -> Result<(), AcmeError> {
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
+        sync_parent(path)
     };
     write().map_err(AcmeError::state("write", path))
 }
 
 /// A power cut after this does not bring it back.
 fn remove(path: &Path) -> Result<(), AcmeError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
     let removed = match fs::remove_file(path) {
-        Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()),
+        Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     };
@@ -389,26 +394,6 @@ mod tests {
             (&name, "https://ca.test/dir")
         );
         assert!(issued.certificate.covers("x.a.test"));
-    }
-
-    #[test]
-    fn what_was_kept_for_all_authorities_is_found_behind_the_newer() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path()).unwrap();
-        let ca = "https://ca.test/dir";
-        let (a, b): (DnsName, DnsName) = ("a.test".parse().unwrap(), "b.test".parse().unwrap());
-        for name in [&a, &b] {
-            let Pair { chain, key } = pair(&[name.as_str()], 30);
-            let text = format!("{ISSUED_BY}{ca}\n{key}\n{chain}");
-            fs::write(dir.path().join(format!("certificates/{name}.pem")), text).unwrap();
-        }
-        let Pair { chain, key } = pair(&["a.test", "www.a.test"], 30);
-        disk.save_certificate(&a, ca, &key, &chain).unwrap();
-        let found = disk.certificates().unwrap();
-        assert_eq!(found.len(), 3);
-        let last = found.iter().rfind(|(name, _)| *name == a).unwrap();
-        assert!(last.1.certificate.covers("www.a.test"));
-        assert!(found.iter().all(|(_, issued)| issued.directory == ca));
     }
 
     #[test]

@@ -101,21 +101,7 @@ async fn a_client_that_does_not_answer_holds_up_no_shutdown() {
 #[tokio::test]
 async fn a_shutdown_waits_for_a_client_that_reads_late() {
     let world = World::start();
-    let body = "x".repeat(60_000);
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{body}");
-    world.route(saying(answer).await).await;
-    let narrow = world.door.enter_narrowly().await;
-    let mut raw = Raw::begin(narrow, &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
-    raw.send(&window_update(0, 1 << 30)).await;
-    for number in 0..STREAMS {
-        raw.send(&whole(2 * number + 1, &fields("GET", "/", &[])))
-            .await;
-    }
-    world
-        .until("all answered", |stats| {
-            (stats.requests, stats.in_flight) == (u64::from(STREAMS), 0)
-        })
-        .await;
+    let mut raw = asked(&world, STREAMS).await;
     let shutdown = tokio::spawn(world.serving.shutdown(LONG));
     // Longer than a client has that waits for nothing.
     tokio::time::sleep(Duration::from_millis(2500)).await;
@@ -129,6 +115,26 @@ async fn a_shutdown_waits_for_a_client_that_reads_late() {
 
 /// More than the kernel holds, together.
 const STREAMS: u32 = 127;
+
+/// A client with next to no room, who has asked for that many pages that are answered and not read.
+async fn asked(world: &World, count: u32) -> Raw {
+    let body = "x".repeat(60_000);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{body}");
+    world.route(saying(answer).await).await;
+    let narrow = world.door.enter_narrowly().await;
+    let mut raw = Raw::begin(narrow, &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+    raw.send(&window_update(0, 1 << 30)).await;
+    for number in 0..count {
+        raw.send(&whole(2 * number + 1, &fields("GET", "/", &[])))
+            .await;
+    }
+    world
+        .until("all answered", |stats| {
+            (stats.requests, stats.in_flight) == (u64::from(count), 0)
+        })
+        .await;
+    raw
+}
 
 #[tokio::test]
 async fn a_shutdown_waits_no_longer_than_it_may() {
@@ -190,21 +196,7 @@ async fn crowded(keep_alive: Duration) -> (World, Raw) {
         ..ProxyConfig::default()
     };
     let world = World::on(listener, config);
-    let body = "x".repeat(60_000);
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{body}");
-    world.route(saying(answer).await).await;
-    let narrow = world.door.enter_narrowly().await;
-    let mut raw = Raw::begin(narrow, &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
-    raw.send(&window_update(0, 1 << 30)).await;
-    for number in 0..CROWD {
-        raw.send(&whole(2 * number + 1, &fields("GET", "/", &[])))
-            .await;
-    }
-    world
-        .until("all answered", |stats| {
-            (stats.requests, stats.in_flight) == (u64::from(CROWD), 0)
-        })
-        .await;
+    let raw = asked(&world, CROWD).await;
     (world, raw)
 }
 
