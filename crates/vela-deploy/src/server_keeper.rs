@@ -61,6 +61,8 @@ pub(crate) struct ServerKeeper {
     running: Option<Running>,
     /// The process that ended by itself.
     ended: Option<u32>,
+    /// It ended by itself, and has not been started since.
+    has_crashed: bool,
     /// When it is to be started again.
     again: Option<Instant>,
     backoff: Backoff,
@@ -88,6 +90,7 @@ impl ServerKeeper {
             spec: None,
             running: None,
             ended: None,
+            has_crashed: false,
             again: None,
             backoff: Backoff::new(),
         }
@@ -158,13 +161,12 @@ impl ServerKeeper {
 
     async fn keep(&mut self, spec: Box<ServerSpec>) -> Result<(), SupervisorError> {
         if self.running.is_none() {
-            let again = self.again.take().is_some();
+            self.again = None;
             let started = self.start(&spec).await;
             if started.is_err() {
                 self.spec = None;
             }
             started?;
-            self.seen.restarts += u64::from(again);
         }
         self.spec = Some(spec);
         Ok(())
@@ -176,6 +178,7 @@ impl ServerKeeper {
             grace: spec.stop_grace,
         });
         self.again = None;
+        self.has_crashed = false;
         let Some(running) = &self.running else {
             return Ok(());
         };
@@ -197,6 +200,7 @@ impl ServerKeeper {
             return;
         };
         self.ended = self.seen.running.take().map(|(_, pid)| pid);
+        self.has_crashed = true;
         self.seen.last_exit = Some(exit.status.to_string());
         let wanted = self.spec.is_some();
         tracing::warn!(server = %self.name, exit = %exit.status, wanted, "a server ended");
@@ -209,13 +213,10 @@ impl ServerKeeper {
     async fn start_again(&mut self) {
         self.again = None;
         let Some(spec) = self.spec.take() else { return };
-        match self.start(&spec).await {
-            Ok(()) => self.seen.restarts += 1,
-            Err(error) => {
-                tracing::error!(server = %self.name, %error, "could not start a server again");
-                self.seen.last_exit = Some(error.to_string());
-                self.again = Some(Instant::now() + self.backoff.crashed(Duration::ZERO));
-            }
+        if let Err(error) = self.start(&spec).await {
+            tracing::error!(server = %self.name, %error, "could not start a server again");
+            self.seen.last_exit = Some(error.to_string());
+            self.again = Some(Instant::now() + self.backoff.crashed(Duration::ZERO));
         }
         self.spec = Some(spec);
     }
@@ -252,6 +253,7 @@ impl ServerKeeper {
             })
             .await?;
         tracing::info!(server = %self.name, pid = instance.pid, "started a server");
+        self.seen.restarts += u64::from(std::mem::take(&mut self.has_crashed));
         self.runs(&instance);
         Ok(())
     }

@@ -114,4 +114,8 @@ async fn one_that_nobody_asked_for_since_is_not_started_again() {
     let ended = until(&second, &spec, |state| state.last_exit.is_some()).await;
     assert_eq!((ended.pid, ended.restarts), (None, 0));
     assert_eq!(supervisor.list().await.unwrap(), []);
+    // Asked for after all, it has come back.
+    second.keep(&spec).await.unwrap();
+    assert_eq!(second.state(&spec.name, 0).await.restarts, 1);
+    second.stop(&spec.name).await.unwrap();
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
@@ -82,6 +83,10 @@ pub(crate) struct Image {
     envp: CStrings,
 }
 
+/// How long a program is waited for that somebody has open for writing: half a second.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
 impl Image {
     pub(crate) fn new(spec: &InstanceSpec) -> io::Result<Self> {
         let program = CString::new(spec.cwd.join(&spec.program).as_os_str().as_bytes())?;
@@ -107,18 +112,28 @@ impl Image {
         })
     }
 
-    /// Returns only when it fails.
+    /// Returns only when it fails. Safe between fork and exec: it allocates nothing.
     pub(crate) fn execute(&self) -> io::Error {
-        // SAFETY: the program is a C string; both arrays end with a null pointer and point to C
-        // strings that live as long as `self`.
-        unsafe {
-            libc::execve(
-                self.program.as_ptr(),
-                self.argv.pointers.as_ptr(),
-                self.envp.pointers.as_ptr(),
-            )
-        };
-        io::Error::last_os_error()
+        let mut tries = 0;
+        loop {
+            // SAFETY: the program is a C string; both arrays end with a null pointer and point to C
+            // strings that live as long as `self`.
+            unsafe {
+                libc::execve(
+                    self.program.as_ptr(),
+                    self.argv.pointers.as_ptr(),
+                    self.envp.pointers.as_ptr(),
+                )
+            };
+            let error = io::Error::last_os_error();
+            // A process that was forked while the file was written still has it open, for as long
+            // as it takes to become another program.
+            if error.raw_os_error() != Some(libc::ETXTBSY) || tries == BUSY_TRIES {
+                return error;
+            }
+            tries += 1;
+            std::thread::sleep(BUSY_PAUSE);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub async fn conformance(supervisor: &dyn Supervisor, dir: &Path) {
     suite
         .what_cannot_be_executed_is_an_error_and_leaves_nothing()
         .await;
+    suite.a_program_that_is_being_written_is_waited_for().await;
     suite.the_environment_is_exactly_the_one_given().await;
     suite.signals_and_stop_reach_the_main_process().await;
     suite.grace_ends_with_kill().await;
@@ -348,6 +350,28 @@ impl Suite<'_> {
         }
     }
 
+    async fn a_program_that_is_being_written_is_waited_for(&self) {
+        let program = self.dir.join("written");
+        std::fs::copy("/bin/sh", &program).expect("a file can be copied");
+        // By a process that this one has started while it wrote it, say.
+        let mut writer = std::process::Command::new("sh")
+            .args(["-c", "exec 3>>\"$0\"; echo; exec sleep 0.1"])
+            .arg(&program)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell can be started");
+        let said = writer.stdout.take().map(|mut said| said.read(&mut [0]));
+        assert!(matches!(said, Some(Ok(1))), "{said:?}");
+        let spec = InstanceSpec {
+            program,
+            ..script(&self.dir, "exit 3")
+        };
+        let mut events = self.supervisor.watch();
+        self.start(&spec).await;
+        assert_eq!(next_exit(&mut events).await.2.status, ExitStatus::Code(3));
+        writer.wait().expect("it ends");
+    }
+
     async fn the_environment_is_exactly_the_one_given(&self) {
         let mut spec = script(&self.dir, "");
         spec.env = [("B", "two words"), ("A", "line\nbreak"), ("EMPTY", "")]
@@ -388,7 +412,7 @@ impl Suite<'_> {
         assert_eq!(output.line().await, "hup");
         // Not for ever: a child that the shell is just forking may still have its handlers, and
         // swallow the signal.
-        let grace = Duration::from_secs(1);
+        let grace = Duration::from_secs(5);
         let exit = self.stop(&spec.id, Stop { grace, ..PATIENT }).await;
         assert_eq!(exit.status, ExitStatus::Code(5));
         assert_eq!(output.line().await, "term");

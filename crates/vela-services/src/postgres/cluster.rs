@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use secrecy::ExposeSecret;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use super::config::{Config, SUPERUSER};
 use super::major::Major;
@@ -19,6 +21,8 @@ use crate::password::new_password;
 use crate::ports::free_port;
 use crate::{ServerName, ServerSignal, ServerSpec, ServerUser, ServiceError, durable};
 
+/// How long what fills a directory may take to die.
+const DYING: Duration = Duration::from_secs(5);
 /// The longest path of a socket that the kernel takes.
 const LONGEST_SOCKET: usize = 107;
 
@@ -171,6 +175,7 @@ impl Cluster {
         programs: &Programs,
         user: Option<&ServerUser>,
     ) -> Result<(), ServiceError> {
+        self.sweep().await;
         let data = self.data();
         if data.exists() {
             let file = data.join("PG_VERSION");
@@ -183,7 +188,6 @@ impl Cluster {
             }
             return Ok(());
         }
-        self.sweep();
         let partial = self
             .dir
             .join(format!("{PARTIAL}{}", new_password().expose_secret()));
@@ -201,17 +205,25 @@ impl Cluster {
         durable::sync_parent(&data).map_err(durable::failed(&data))
     }
 
-    /// Removes what an interrupted `initdb` left.
-    fn sweep(&self) {
+    /// Removes what an interrupted `initdb` left. The server that it had started to fill it may
+    /// still be about to die.
+    async fn sweep(&self) {
         let Ok(entries) = fs::read_dir(&self.dir) else {
             return;
         };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(PARTIAL)
-                && let Err(error) = fs::remove_dir_all(entry.path())
-            {
-                // The program that fills it may still be about to die; the next sweep gets it.
-                tracing::debug!(%error, "a leftover stays");
+        let is_partial = |name: &OsStr| name.as_encoded_bytes().starts_with(PARTIAL.as_bytes());
+        let leftovers = entries.flatten().filter(|one| is_partial(&one.file_name()));
+        for leftover in leftovers.map(|one| one.path()) {
+            let deadline = Instant::now() + DYING;
+            while let Err(error) = fs::remove_dir_all(&leftover) {
+                if error.kind() == ErrorKind::NotFound {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    tracing::warn!(%error, path = %leftover.display(), "a leftover stays");
+                    break;
+                }
+                sleep(Duration::from_millis(20)).await;
             }
         }
     }
