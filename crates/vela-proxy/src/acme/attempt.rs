@@ -306,7 +306,13 @@ impl Attempt<'_> {
             loop {
                 match authorization.refresh().await {
                     Ok(_) => {}
-                    Err(instant_acme::Error::Api(_)) => break,
+                    Err(error @ instant_acme::Error::Api(_)) => {
+                        let is_nonce = self.failed(error).problem() == Some("badNonce");
+                        if is_nonce && Instant::now() < until {
+                            continue;
+                        }
+                        break;
+                    }
                     Err(_) => return, // the others cannot be asked either
                 }
                 let is_looked_at = authorization.status == AuthorizationStatus::Pending

@@ -8,7 +8,7 @@ use instant_acme::AccountCredentials;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{AcmeError, AcmeSettings};
+use super::{AcmeError, AcmeSettings, CertifierState};
 use crate::tls::{Certificate, CertificateError, DnsName};
 
 /// What is kept over restarts, all of it for this user's eyes only. Each write is whole or not
@@ -61,6 +61,16 @@ impl Failures {
     pub(super) fn retry_at(&self, now: SystemTime, longest: Duration) -> SystemTime {
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.retry_at));
         at.filter(|at| *at <= now + longest).unwrap_or(now)
+    }
+
+    /// As it is told.
+    pub(super) fn state(&self, retry_at: SystemTime) -> CertifierState {
+        CertifierState::Failing {
+            error: self.error.clone(),
+            hint: self.hint.clone(),
+            failures: self.count,
+            retry_at,
+        }
     }
 
     /// Whether it was for these names.

@@ -124,11 +124,19 @@ impl Keeper {
         let current = shared.current(&names);
         let failures = shared.disk.failures(name, &shared.settings.directory);
         let mut failures = failures.ok().flatten().unwrap_or_default();
+        let longest = schedule::longest(&shared.settings.pace);
+        let retry_at = |failures: &Failures| failures.retry_at(now, longest);
         let due = match &current {
             Some(certificate) => {
+                // To ask the authority for its advice may take a while.
                 if self.status.borrow().state == CertifierState::Obtaining {
-                    let renewal_at = self.by_life(certificate);
-                    self.say(current.as_ref(), CertifierState::Valid { renewal_at });
+                    let state = match failures.count > 0 && failures.is_for(&names) {
+                        true => failures.state(retry_at(&failures)),
+                        false => CertifierState::Valid {
+                            renewal_at: self.by_life(certificate),
+                        },
+                    };
+                    self.say(current.as_ref(), state);
                 }
                 self.renewal(certificate, now).await
             }
@@ -142,17 +150,12 @@ impl Keeper {
         // its time is tried again too.
         let due_at = match failures.count {
             0 => due,
-            _ => failures.retry_at(now, schedule::longest(&shared.settings.pace)),
+            _ => retry_at(&failures),
         };
         if due_at > now && !renew {
             let state = match failures.count {
                 0 => CertifierState::Valid { renewal_at: due_at },
-                count => CertifierState::Failing {
-                    error: failures.error,
-                    hint: failures.hint,
-                    failures: count,
-                    retry_at: due_at,
-                },
+                _ => failures.state(due_at),
             };
             self.say(current.as_ref(), state);
             return due_at;
@@ -316,15 +319,7 @@ impl Keeper {
             error,
             retry_at,
         });
-        self.say(
-            current.as_ref(),
-            CertifierState::Failing {
-                error: failures.error.clone(),
-                hint: failures.hint.clone(),
-                failures: failures.count,
-                retry_at,
-            },
-        );
+        self.say(current.as_ref(), failures.state(retry_at));
         retry_at
     }
 

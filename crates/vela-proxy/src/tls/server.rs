@@ -161,7 +161,7 @@ impl Tls {
         let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
         if is_challenge(&begun.client_hello()) {
             // RFC 8737 has nothing follow the handshake.
-            begun.into_stream(Arc::clone(&inner.challenges)).await?;
+            let _shaken = begun.into_stream(Arc::clone(&inner.challenges)).await?;
             count(&inner.counters.challenges);
             return Ok(None);
         }
