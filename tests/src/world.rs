@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -296,10 +297,16 @@ impl Drop for World {
 }
 
 /// A port of neither the kernel's ephemeral range, where connections take theirs, nor the range of the apps.
+/// Never twice the same: a daemon that is down for a while comes back to its own.
 fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
     let start = uuid::Uuid::new_v4().as_u128() % 9000;
-    (0..9000)
+    let port = (0..9000)
         .map(|offset| 21_000 + u16::try_from((start + offset) % 9000).unwrap())
+        .filter(|port| !given.contains(port))
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("one of nine thousand ports is free")
+        .expect("one of nine thousand ports is free");
+    given.insert(port);
+    port
 }

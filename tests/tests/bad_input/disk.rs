@@ -17,8 +17,9 @@ use super::{
 const PAGE: usize = 4096;
 
 struct SmallDisk {
-    world: World,
+    /// Gone before the world is: what ends there would be started again.
     daemon: Child,
+    world: World,
 }
 
 fn unshare() -> Command {

@@ -197,12 +197,12 @@ async fn a_hook_that_fails_shows_its_last_lines() {
 
 #[tokio::test]
 async fn a_hook_that_hangs_is_ended_with_all_it_started() {
-    let deploy = "hook_timeout = 1\npre_start = \"echo waiting; sleep 1000 & sleep 1000\"";
+    let deploy = "hook_timeout = 5\npre_start = \"echo waiting; sleep 1000 & sleep 1000\"";
     let output = twice(deploy, demo_app("")).await;
     expect_in_order(
         &output.stderr,
         &[
-            "  caused by: the hook pre_start did not end within 1 s\n",
+            "  caused by: the hook pre_start did not end within 5 s\n",
             "  | waiting\n",
             "hint: raise `hook_timeout`",
         ],

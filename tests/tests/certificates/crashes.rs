@@ -93,6 +93,7 @@ async fn killed_wherever_it_is_it_gets_there() {
         // Killed between the certificate's file and its event, nothing is left to be told.
         let is_last = event == "CertificateInstalled";
         until(event, &world, async || {
+            ask_again_for_a_lost_order(&world).await;
             world.daemon_log().contains(event) || is_last && is_kept(&world)
         })
         .await;
@@ -100,6 +101,7 @@ async fn killed_wherever_it_is_it_gets_there() {
         world.start(&log).await;
     }
     until("the certificate", &world, async || {
+        ask_again_for_a_lost_order(&world).await;
         obtained(&world).await["state"] == "valid"
     })
     .await;
@@ -107,6 +109,13 @@ async fn killed_wherever_it_is_it_gets_there() {
     // An order is lost where the authority looked while nobody answered, and no other is placed for it.
     assert!(orders(&pebble) <= 1 + 6, "{}", orders(&pebble));
     assert!(https(&world, &pebble, HOST).await.contains(" 200"));
+}
+
+/// The authority may look while nobody answers; by itself the next attempt comes minutes later.
+async fn ask_again_for_a_lost_order(world: &World) {
+    if obtained(world).await["state"] == "failing" {
+        world.vela(&["certs", "renew", "shop"]).await;
+    }
 }
 
 /// Whether the certificate of the app is on disk.

@@ -152,10 +152,10 @@ async fn a_pair_of_files_shows_its_age_and_why_it_is_refused() {
     assert!(list.stderr.contains("expires in 5 days"), "{list:?}");
 
     // Half of a renewal.
-    let before = std::fs::read(&key).unwrap();
-    write_pair(dir.path(), HOST, 90);
-    let new = std::fs::read(&key).unwrap();
-    std::fs::write(&key, before).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    write_pair(other.path(), HOST, 90);
+    let new = std::fs::read(other.path().join("key.pem")).unwrap();
+    std::fs::copy(other.path().join("cert.pem"), &cert).unwrap();
     until("a refusal", &world, async || {
         certificates(&world, "static").await[0]["state"] == "refused"
     })

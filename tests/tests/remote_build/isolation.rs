@@ -195,6 +195,7 @@ async fn a_secret_of_the_build_is_seen_by_the_build_alone() {
     let events = serde_json::to_string(&deployed.events).unwrap();
     assert!(!events.contains(secret));
     assert!(!project.world.daemon_log().contains(secret));
+    project.world.nothing_staged().await;
     expect_nowhere(project.world.data_dir(), secret);
 }
 

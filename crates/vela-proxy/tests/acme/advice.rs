@@ -40,7 +40,7 @@ async fn the_authority_chooses_when_to_renew() {
         })
         .await;
     assert_eq!(front.asked(), 1);
-    assert_eq!(running.happened("OrderPlaced"), 1);
+    assert_eq!(world.orders(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

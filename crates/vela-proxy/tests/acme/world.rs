@@ -50,6 +50,11 @@ impl World {
         }
     }
 
+    /// Orders that pebble has taken.
+    pub(crate) fn orders(&self) -> usize {
+        self.pebble.logged("Added order ")
+    }
+
     pub(crate) fn settings(&self) -> AcmeSettings {
         AcmeSettings {
             directory: self.pebble.directory(),

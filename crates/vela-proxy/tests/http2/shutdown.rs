@@ -217,7 +217,7 @@ async fn a_connection_is_not_idle_while_its_client_takes_what_it_asked_for() {
 
 #[tokio::test]
 async fn it_is_idle_when_its_client_takes_nothing() {
-    let (world, raw) = crowded(Duration::from_millis(200)).await;
+    let (world, raw) = crowded(Duration::from_secs(2)).await;
     world
         .until("no connection", |stats| stats.connections == 0)
         .await;

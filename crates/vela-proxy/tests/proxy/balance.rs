@@ -44,6 +44,9 @@ async fn who_is_slow_gets_next_to_nothing() {
         }
         waiting.push(client);
     }
+    world
+        .until("the slow one alone", |stats| stats.in_flight == 1)
+        .await;
     let mut client = world.client().await;
     for _ in 0..100 {
         assert_eq!(client.get("/slow").await.body, "quick");

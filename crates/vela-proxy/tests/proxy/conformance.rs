@@ -461,7 +461,7 @@ async fn each_refusal_has_the_status_that_the_standards_give_it() {
         // has no more time than the rest of it, but is not to be late.
         let ample = Duration::from_secs(60);
         let (header_read, body_read) = match (status, sent.starts_with("POST")) {
-            (408, false) => (Duration::from_secs(1), ample),
+            (408, false) => (Duration::from_secs(3), ample),
             (408, true) => (ample, Duration::from_millis(50)),
             _ => (ample, ample),
         };

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use tokio::time::sleep;
 use vela_services::Provisioner;
 
 use super::world::{Access, Wire, World, name, plain, with_jetstream, with_subjects};
@@ -51,6 +52,10 @@ async fn credentials_are_stable_private_and_shown_nowhere() {
     );
     assert!((20_001..=29_999).contains(&first.port()));
     assert!(first.password.len() >= 32);
+    // It says so a moment after it is.
+    while !world.log().contains("Server is ready") {
+        sleep(Duration::from_millis(5)).await;
+    }
     let log = world.log();
     assert!(first == world.ensure("my-app", &with_jetstream()).await);
     assert_eq!(world.log(), log, "the server was not told of anything");

@@ -5,12 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use vela_services::{Installer, Provisioner, ServiceError, ServiceSpec};
 
 use crate::world::{World, app, chain, owner};
 
 /// Where Debian reads whether its package makes a server of its own.
 const SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
+
+/// There is one such directory on a machine.
+static SETTINGS_IN_USE: Mutex<()> = Mutex::const_new(());
 
 fn version(version: &str) -> ServiceSpec {
     let mut spec = ServiceSpec::default();
@@ -142,6 +146,7 @@ async fn a_failing_apt_is_quoted_with_the_command() {
 
 #[tokio::test]
 async fn a_version_that_the_distribution_lacks_says_where_to_get_it() {
+    let _alone = SETTINGS_IN_USE.lock().await;
     let world = World::new();
     let (command, output, error) = missing(&world, Installer::apt(), version("99")).await;
     let said = output.join("\n");
@@ -164,6 +169,7 @@ async fn a_version_that_the_distribution_lacks_says_where_to_get_it() {
 /// Debian's own tool reads what is written while a package is installed.
 #[tokio::test]
 async fn debian_reads_that_it_is_to_make_no_server() {
+    let _alone = SETTINGS_IN_USE.lock().await;
     let world = World::new();
     let (installer, _) = fake_apt(
         &world,

@@ -7,7 +7,7 @@ use hyper::header::{
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Fault;
 use super::recording::SocketEnd;
@@ -15,10 +15,11 @@ use super::report::FailureKind;
 use super::worker::Target;
 use crate::demo::websocket::{self, Message, Role, WebSocket};
 
-/// The app ticks every 100 ms: a WebSocket that is silent for this long is dead.
-const SILENCE: Duration = Duration::from_secs(2);
+/// The app ticks every 100 ms: a WebSocket that is silent for this long is dead, and so is one that owes an echo for
+/// that long. A machine that others use may stand still for seconds.
+const SILENCE: Duration = Duration::from_secs(5);
 
-/// An echo is asked for at every so many ticks, and must be back before the next.
+/// An echo is asked for at every so many ticks, unless the last one is on its way.
 const ECHO_EVERY: u64 = 10;
 
 /// After a failure; what follows is a new WebSocket, not the same one tried again.
@@ -104,7 +105,7 @@ async fn open(target: &Target) -> Result<(Socket, Option<HeaderValue>), Fault> {
 /// Talks until the other end stops; returns its close code, or what it did in place of a close.
 async fn converse(target: &Target, socket: &mut Socket) -> Result<Option<u16>, String> {
     let mut ticks = 0u64;
-    let mut pending = None;
+    let mut pending: Option<(Message, Instant)> = None;
     loop {
         let message = match timeout(SILENCE, socket.receive()).await {
             Err(_) => return Err(format!("silent for {SILENCE:?}")),
@@ -121,17 +122,21 @@ async fn converse(target: &Target, socket: &mut Socket) -> Result<Option<u16>, S
                 return Ok(code);
             }
             Message::Text(text) if text.starts_with(b"tick ") => {
-                if ticks.is_multiple_of(ECHO_EVERY) {
-                    let echo = Message::Text(format!("echo {ticks}").into());
-                    if pending.replace(echo.clone()).is_some() {
+                match &pending {
+                    Some((_, since)) if since.elapsed() > SILENCE => {
                         return Err("an echo did not come back".into());
                     }
-                    let sent = socket.send(&echo).await;
-                    sent.map_err(|error| error.to_string())?;
+                    None if ticks.is_multiple_of(ECHO_EVERY) => {
+                        let echo = Message::Text(format!("echo {ticks}").into());
+                        let sent = socket.send(&echo).await;
+                        sent.map_err(|error| error.to_string())?;
+                        pending = Some((echo, Instant::now()));
+                    }
+                    _ => {}
                 }
                 ticks += 1;
             }
-            echo if pending.as_ref() == Some(&echo) => pending = None,
+            echo if pending.as_ref().is_some_and(|(asked, _)| *asked == echo) => pending = None,
             other => return Err(format!("an unexpected message: {other:?}")),
         }
     }
