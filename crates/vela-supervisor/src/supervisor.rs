@@ -12,6 +12,7 @@ use crate::{Exit, Instance, InstanceId, InstanceSpec, Signal, Stop, SupervisorEr
 #[async_trait]
 pub trait Supervisor: Debug + Send + Sync {
     /// Starts an instance. Returns once the program runs, that is, after a successful `exec`.
+    /// A program that somebody still has open for writing is waited for, half a second at most.
     ///
     /// Cancel safe: an instance whose start is dropped half-way is killed. Not idempotent: an id
     /// that lives is [`SupervisorError::AlreadyExists`].
