@@ -8,7 +8,8 @@ use crate::unix::{SocketFailure, connect_first};
 
 /// The words with which [`join`] says on its standard output what came of it, before the first byte of the daemon.
 ///
-/// A login shell that prints something of its own comes before, so the reader looks for the whole line.
+/// A login shell that prints something of its own comes before, so the reader looks for the whole line, and a line
+/// that the shell has not ended is ended here.
 pub(crate) const READY: &str = "vela-join 1 ready";
 pub(crate) const ABSENT: &str = "vela-join 1 absent ";
 pub(crate) const DENIED: &str = "vela-join 1 denied ";
@@ -82,7 +83,7 @@ fn verdict(failure: &SocketFailure) -> String {
 }
 
 async fn say(stdout: &mut (impl AsyncWrite + Unpin), line: &str) -> Result<(), JoinError> {
-    let line = format!("{line}\n");
+    let line = format!("\n{line}\n");
     stdout
         .write_all(line.as_bytes())
         .await
@@ -114,7 +115,7 @@ mod tests {
         join(Some(socket), &b"question"[..], &mut out)
             .await
             .unwrap();
-        assert_eq!(out, b"vela-join 1 ready\nQUESTION");
+        assert_eq!(out, b"\nvela-join 1 ready\nQUESTION");
         daemon.await.unwrap();
     }
 
@@ -127,7 +128,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(error, JoinError::Socket { .. }), "{error}");
-        let line = format!("vela-join 1 absent {}\n", socket.display());
+        let line = format!("\nvela-join 1 absent {}\n", socket.display());
         assert_eq!(String::from_utf8(out).unwrap(), line);
     }
 }

@@ -429,7 +429,7 @@ async fn a_proxy_that_fails_says_why() {
 #[tokio::test]
 async fn the_systems_ssh_does_as_well() {
     let (sshd, daemon) = (Sshd::start(""), StubDaemon::start());
-    install_vela(&sshd, "echo Welcome");
+    install_vela(&sshd, "echo Welcome; printf 'to prod: '");
     let system = |socket: &Path| SystemSshTransport::new(sshd.target(socket), sshd.options());
     let client = Client::new(Arc::new(system(&daemon.socket())));
     assert_eq!(client.version().await.unwrap().version, "1.2.3");
