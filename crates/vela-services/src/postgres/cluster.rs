@@ -216,14 +216,17 @@ impl Cluster {
         for leftover in leftovers.map(|one| one.path()) {
             let deadline = Instant::now() + DYING;
             while let Err(error) = fs::remove_dir_all(&leftover) {
-                if error.kind() == ErrorKind::NotFound {
-                    break;
+                match error.kind() {
+                    ErrorKind::NotFound => break,
+                    // It is being filled.
+                    ErrorKind::DirectoryNotEmpty if Instant::now() < deadline => {
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                    _ => {
+                        tracing::warn!(%error, path = %leftover.display(), "a leftover stays");
+                        break;
+                    }
                 }
-                if Instant::now() >= deadline {
-                    tracing::warn!(%error, path = %leftover.display(), "a leftover stays");
-                    break;
-                }
-                sleep(Duration::from_millis(20)).await;
             }
         }
     }
