@@ -49,8 +49,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance:
                 } else if let Some(live) = Pinned::new(&worker.live) {
                     serve(&worker, &entrance, socket, peer, ticket, live);
                 }
-                // Lets them be served, and other workers have the next ones. Each time costs a look
-                // at all sockets.
+                // Lets them be served. Each time costs a look at all sockets.
                 accepted_at_once += 1;
                 if accepted_at_once.is_multiple_of(AT_ONCE) {
                     tokio::task::yield_now().await;

@@ -7,8 +7,8 @@ use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
 use crate::turnstile::Ticket;
 
-/// The workers that serve the same listeners. Connections stay with who has them, so that an
-/// uneven share would last: who has more than its share passes new ones on.
+/// The workers that serve the same listeners. Few of them accept, and connections stay with who has
+/// them: who accepts passes on what another has fewer of.
 #[derive(Debug)]
 pub(crate) struct Crew {
     members: Box<[Member]>,
@@ -63,7 +63,7 @@ impl Crew {
             .iter()
             .map(|member| (member.live.count(), member))
             .min_by_key(|(count, _)| *count)?;
-        if mine.count() <= least + least / 8 + 1 {
+        if mine.count() <= least + 1 {
             return None;
         }
         Some(Relief {
@@ -105,6 +105,20 @@ impl Relief<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_accepts_all_gives_each_its_share() {
+        let (crew, parts) = Crew::of(3);
+        let mut pins = Vec::new();
+        for _ in 0..30 {
+            pins.push(match crew.relief(&parts[0].0) {
+                Some(relief) => relief.live,
+                None => Pinned::new(&parts[0].0).unwrap(),
+            });
+        }
+        let shares: Vec<_> = parts.iter().map(|(live, _)| live.count()).collect();
+        assert_eq!(shares, [11, 10, 9]);
+    }
 
     #[test]
     fn an_uneven_share_is_passed_on() {

@@ -17,6 +17,12 @@ use crate::stop::Stop;
 use crate::worker::Worker;
 use crate::{Drained, Listener};
 
+/// Of so many workers one accepts. A connection wakes every thread that waits for it, and all but
+/// one for nothing: between two workers that cost a fifth of the CPU of a new connection when
+/// there was one at a time (`bench/README.md`). To accept is a small part of what it takes to serve,
+/// so that one can do it for eight.
+const WORKERS_TO_A_DOOR: usize = 8;
+
 /// A proxy at work on its listeners. Dropped, it stops at once and breaks off what is in flight;
 /// [`Serving::shutdown`] lets that end first.
 #[must_use = "the proxy stops when this is dropped"]
@@ -27,7 +33,8 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts one thread for each worker; each accepts on all the listeners.
+    /// Starts one thread for each worker. One in [`WORKERS_TO_A_DOOR`] accepts, on all the
+    /// listeners, and gives the others their share.
     pub(crate) fn start(
         listeners: Vec<Listener>,
         stop: Arc<Stop>,
@@ -56,8 +63,10 @@ impl Serving {
                 let runtime = runtime.enable_all().build()?;
                 let listeners = {
                     let _inside = runtime.enter();
+                    let accepts = number.is_multiple_of(WORKERS_TO_A_DOOR);
                     listeners
                         .iter()
+                        .filter(|_| accepts)
                         .map(|(socket, entrance)| {
                             let socket = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
                             Ok((socket, Arc::clone(entrance)))
