@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vela_bench::{
-    Contender, Kind, Load, Result, Seen, TlsPair, Wrk, free_address, h2load, handshakes, wait_for,
+    Contender, Goals, Kind, Limit, Load, Result, Seen, TlsPair, Wrk, allow_descriptors,
+    free_address, h2load, handshakes, wait_for,
 };
 use vela_proxy::tls::{CertificateFiles, CertificateStore, Origin, Tls, TlsSettings};
 
@@ -200,6 +201,9 @@ fn loads(filter: &str) -> Vec<Loads> {
     all
 }
 
+/// Descriptors beside those of idle connections.
+const SPARE: u64 = 4096;
+
 /// One proxy's results of one load, a round each.
 #[derive(Default)]
 struct Results {
@@ -208,6 +212,8 @@ struct Results {
 }
 
 fn measure(args: &Args) -> Result<()> {
+    // Before anything is started, which inherits it.
+    allow_descriptors(args.idle as u64 + SPARE)?;
     let dir = tempfile::Builder::new().prefix("vela-bench-").tempdir()?;
     let own = std::env::current_exe()?;
     let upstream = free_address()?;
@@ -237,6 +243,7 @@ fn measure(args: &Args) -> Result<()> {
         .map(|(name, kind)| Contender::start(name, kind, upstream, dir.path(), &pair))
         .collect::<Result<Vec<_>>>()?;
     let wrk = Wrk::new(dir.path())?;
+    let mut goals = Goals::default();
 
     for one in loads(&args.load) {
         let speaks =
@@ -256,7 +263,13 @@ fn measure(args: &Args) -> Result<()> {
                 )?;
             }
         }
-        print(one.name, &contenders, &results);
+        let rows: Vec<Row> = contenders
+            .iter()
+            .zip(&results)
+            .map(|(contender, results)| Row::of(&contender.name, results))
+            .collect();
+        print(one.name, &rows);
+        note(&mut goals, &one, &rows);
     }
     if args.idle > 0 {
         println!(
@@ -267,14 +280,85 @@ fn measure(args: &Args) -> Result<()> {
             // A fresh one: what others have asked of it before is not in its memory.
             let contender = Contender::start(name, kind, upstream, dir.path(), &pair)?;
             let (before, after) = idle(&contender, args.idle)?;
+            let memory = after as f64 / MIB as f64;
             println!(
-                "{name:<16}{:>14.1}{:>18.2}",
-                after as f64 / MIB as f64,
+                "{name:<16}{memory:>14.1}{:>18.2}",
                 after.saturating_sub(before) as f64 / args.idle as f64 / KIB as f64
             );
+            if name == "Vela" {
+                let what = format!("{} idle connections, MiB", args.idle);
+                goals.note(what, Limit::AtMost(100.0), Some(memory));
+            }
         }
     }
+    if !goals.is_empty() {
+        println!("\n{goals}");
+    }
     Ok(())
+}
+
+type Number = fn(&Row) -> f64;
+
+/// What Vela is to reach under this load, of its peers' and of its own numbers.
+fn note(goals: &mut Goals, load: &Loads, rows: &[Row]) {
+    use Limit::{AtLeast, AtMost};
+    let row = |name: &str| rows.iter().find(|row| row.name == name);
+    let ratio = |number: Number, of: &str, to: &str| -> Option<f64> {
+        Some(number(row(of)?) / number(row(to)?))
+    };
+    let mut goal = |what: &str, limit, seen| {
+        goals.note(format!("{}: {what}", load.name), limit, seen);
+    };
+    let rate: Number = |row| row.rate;
+    let p99: Number = |row| row.p99;
+    let p999: Number = |row| row.p999;
+    let cpu: Number = |row| row.cpu;
+    match load.load {
+        What::Plain(Load { size: MIB, .. }) => {
+            goal(
+                "requests, to nginx",
+                AtLeast(1.0),
+                ratio(rate, "Vela", "nginx"),
+            );
+        }
+        What::Plain(Load {
+            keep_alive: false, ..
+        }) => goal(
+            "requests, to nginx",
+            AtLeast(0.9),
+            ratio(rate, "Vela", "nginx"),
+        ),
+        What::Plain(Load {
+            connections: 64, ..
+        }) => {
+            goal("CPU, to nginx", AtMost(1.17), ratio(cpu, "Vela", "nginx"));
+            goal(
+                "CPU, to HAProxy",
+                AtMost(1.0),
+                ratio(cpu, "Vela", "HAProxy"),
+            );
+            goal(
+                "requests, to HAProxy",
+                AtLeast(1.0),
+                ratio(rate, "Vela", "HAProxy"),
+            );
+            goal(
+                "p99, to HAProxy",
+                AtMost(1.0),
+                ratio(p99, "Vela", "HAProxy"),
+            );
+            let p999 = ratio(p999, "Vela switched", "Vela");
+            goal("p99.9 when switched, to steady", AtMost(2.0), p999);
+        }
+        _ => {}
+    }
+    if let Some(switched) = row("Vela switched") {
+        goal(
+            "failed when switched",
+            AtMost(0.0),
+            Some(switched.errors as f64),
+        );
+    }
 }
 
 fn run(
@@ -305,31 +389,60 @@ fn run(
     Ok(())
 }
 
-fn print(name: &str, contenders: &[&Contender], results: &[Results]) {
+/// A line of a table: medians of the rounds, but CPU and errors of all.
+struct Row {
+    name: String,
+    /// Requests a second.
+    rate: f64,
+    /// Megabytes a second.
+    throughput: f64,
+    /// Latencies in microseconds; 0 where they are not told.
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    /// CPU seconds for a million requests.
+    cpu: f64,
+    errors: u64,
+}
+
+impl Row {
+    fn of(name: &str, results: &Results) -> Row {
+        let middle = |of: &dyn Fn(&Seen) -> f64| median(results.seen.iter().map(of).collect());
+        let requests: u64 = results.seen.iter().map(|seen| seen.requests).sum();
+        Row {
+            name: name.to_owned(),
+            rate: middle(&|seen| seen.requests as f64 / seen.took.as_secs_f64()),
+            throughput: middle(&|seen| seen.bytes as f64 / seen.took.as_secs_f64() / 1e6),
+            p50: middle(&|seen| seen.p50.as_micros() as f64),
+            p99: middle(&|seen| seen.p99.as_micros() as f64),
+            p999: middle(&|seen| seen.p999.as_micros() as f64),
+            cpu: results.cpu.as_secs_f64() / requests as f64 * 1e6,
+            errors: results.seen.iter().map(|seen| seen.errors).sum(),
+        }
+    }
+}
+
+fn print(name: &str, rows: &[Row]) {
     println!(
         "\n{name:<36}{:>10}{:>8}{:>9}{:>8}{:>8}{:>9}{:>12}{:>8}{:>8}",
         "req/s", "ratio", "MB/s", "p50 us", "p99 us", "p99.9 us", "CPU s / M", "ratio", "errors"
     );
-    let base = contenders
-        .iter()
-        .position(|contender| contender.name == "nginx")
-        .unwrap_or(0);
-    for (contender, result) in contenders.iter().zip(results) {
-        let middle = |of: &dyn Fn(&Seen) -> f64| median(result.seen.iter().map(of).collect());
-        let rate = |seen: &Seen| seen.requests as f64 / seen.took.as_secs_f64();
-        let base_rate = median(results[base].seen.iter().map(rate).collect());
+    let Some(base) = rows.iter().find(|row| row.name == "nginx").or(rows.first()) else {
+        return;
+    };
+    for row in rows {
         println!(
             "{:<36}{:>10.0}{:>8.2}{:>9.0}{:>8}{:>8}{:>9}{:>12.2}{:>8.2}{:>8}",
-            contender.name,
-            middle(&rate),
-            middle(&rate) / base_rate,
-            middle(&|seen| seen.bytes as f64 / seen.took.as_secs_f64() / 1e6),
-            micros(middle(&|seen| seen.p50.as_micros() as f64)),
-            micros(middle(&|seen| seen.p99.as_micros() as f64)),
-            micros(middle(&|seen| seen.p999.as_micros() as f64)),
-            result.cpu_per_million(),
-            result.cpu_per_million() / results[base].cpu_per_million(),
-            result.seen.iter().map(|seen| seen.errors).sum::<u64>(),
+            row.name,
+            row.rate,
+            row.rate / base.rate,
+            row.throughput,
+            micros(row.p50),
+            micros(row.p99),
+            micros(row.p999),
+            row.cpu,
+            row.cpu / base.cpu,
+            row.errors,
         );
     }
 }
@@ -342,14 +455,6 @@ fn micros(latency: f64) -> String {
     }
 }
 
-impl Results {
-    /// In seconds.
-    fn cpu_per_million(&self) -> f64 {
-        let requests: u64 = self.seen.iter().map(|seen| seen.requests).sum();
-        self.cpu.as_secs_f64() / requests as f64 * 1e6
-    }
-}
-
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     match numbers.len() {
@@ -358,6 +463,9 @@ fn median(mut numbers: Vec<f64>) -> f64 {
         count => (numbers[count / 2 - 1] + numbers[count / 2]) / 2.0,
     }
 }
+
+/// How long a proxy may take to answer one request while it is idle.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The memory before and after that many clients have each asked once and stayed.
 fn idle(contender: &Contender, clients: usize) -> Result<(u64, u64)> {
@@ -370,6 +478,7 @@ fn idle(contender: &Contender, clients: usize) -> Result<(u64, u64)> {
     let mut open = Vec::with_capacity(clients);
     for _ in 0..clients {
         let mut socket = TcpStream::connect(contender.addr)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
         socket.write_all(request.as_bytes())?;
         let mut answer = [0; 4096];
         let mut got = 0;
