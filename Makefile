@@ -10,7 +10,7 @@ BROWSER_PACKAGES = $(BUILD_PACKAGES) python3 python3-websockets chromium
 # The proxies that are measured, and what measures them.
 BENCH_PACKAGES = nginx-light haproxy caddy wrk nghttp2-client:h2load openssl
 
-.PHONY: demo test test-browser lint doc fuzz bench bench-proxy bench-services build install-build install-fuzz install-test install-browser install-bench
+.PHONY: demo test test-browser lint doc fuzz bench bench-proxy bench-services profile-proxy build install-build install-fuzz install-test install-browser install-bench install-profile
 
 # Zero-downtime deploys under load on this machine, with nothing set up before or left behind after.
 demo: install-build
@@ -47,6 +47,11 @@ bench: install-test
 bench-proxy: install-bench
 	cargo run --release --package vela-bench --bin proxy
 
+# Where the CPU time of Vela's proxy goes under those loads, by perf. Wants an idle machine, and root.
+profile-proxy: install-profile
+	cargo build --release --package vela-bench --bin proxy
+	./bench/profile target/release/proxy
+
 # What an app's Postgres and NATS cost a deploy, side by side with the servers' own tools.
 bench-services: install-test
 	cargo build --release --package vela-cli --package vela-bench
@@ -66,3 +71,6 @@ install-browser:
 
 install-bench:
 	@./scripts/install $(BUILD_PACKAGES) $(BENCH_PACKAGES)
+
+install-profile: install-bench
+	@./scripts/install perf:linux-perf pgrep:procps
