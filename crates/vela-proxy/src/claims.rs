@@ -8,7 +8,9 @@ use crate::node::Node;
 #[derive(Debug)]
 pub(crate) struct Claims<'h, 'b> {
     headers: &'h [httparse::Header<'b>],
-    /// Of all `Forwarded` fields together; none if one of them is malformed.
+    /// Of all `Forwarded` fields together; none if one of them is malformed, or `X-Forwarded-For`
+    /// lists the path. A proxy that appends to that may pass on whatever a client writes here, and
+    /// a client knows its own address: that both agree would prove nothing.
     forwarded: Vec<Element<'b>>,
     /// The path is the one in `X-Forwarded-For`.
     pub(crate) lists_path: bool,
@@ -20,17 +22,19 @@ const FORWARDED: &str = "forwarded";
 
 impl<'h, 'b> Claims<'h, 'b> {
     pub(crate) fn of(headers: &'h [httparse::Header<'b>]) -> Claims<'h, 'b> {
+        let lists_path =
+            values(headers, FORWARDED_FOR).any(|value| elements(value).next().is_some());
         let mut forwarded = Vec::new();
-        let is_sound = values(headers, FORWARDED)
-            .all(|value| forwarded_field::read(value, &mut forwarded).is_some());
+        let is_sound = !lists_path
+            && values(headers, FORWARDED)
+                .all(|value| forwarded_field::read(value, &mut forwarded).is_some());
         if !is_sound {
             forwarded.clear();
         }
         Claims {
             headers,
             forwarded,
-            lists_path: values(headers, FORWARDED_FOR)
-                .any(|value| elements(value).next().is_some()),
+            lists_path,
         }
     }
 
@@ -61,13 +65,9 @@ impl<'h, 'b> Claims<'h, 'b> {
         let values = self.values(FORWARDED_FOR);
         let listed = values.flat_map(|value| value.split(|&byte| byte == b','));
         let listed = listed.filter(|one| !one.trim_ascii().is_empty());
-        let instead: &[Element<'_>] = match self.lists_path {
-            true => &[],
-            false => &self.forwarded,
-        };
         listed
             .map(Node::of)
-            .chain(instead.iter().map(|element| element.node))
+            .chain(self.forwarded.iter().map(|element| element.node))
     }
 
     /// Who asked the first of the trusted proxies, as they say. `None` if they say it in no way

@@ -12,8 +12,9 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// How much it takes.
     pub limits: Limits,
-    /// The proxies in front of this one. What they say in `X-Forwarded-*` and `Forwarded` is passed
-    /// on, with their own address added, and their `X-Request-ID` and `X-Request-Start` are kept.
+    /// The proxies in front of this one. What they say in `X-Forwarded-*` is passed on, and in
+    /// `Forwarded` if there is no `X-Forwarded-For`, with their own address added; their
+    /// `X-Request-ID` and `X-Request-Start` are kept.
     /// The client is the nearest one in `X-Forwarded-For`, or else in `Forwarded`, that is none
     /// of them; the proxy itself when that can't be told. None by default: what anybody else
     /// says is replaced.

@@ -387,7 +387,7 @@ mod tests {
             (
                 "Forwarded: for=192.0.2.7;host=b.test\r\nX-Forwarded-For: 192.0.2.1\r\n",
                 "192.0.2.1, 10.0.0.1",
-                "for=192.0.2.7;host=b.test, for=10.0.0.1;proto=http",
+                "for=192.0.2.1;proto=http;host=\"a.test:81\", for=10.0.0.1",
             ),
         ] {
             let (text, _) = told("10.0.0.1", fields);
@@ -437,6 +437,12 @@ mod tests {
                 "X-Forwarded-Proto: a;b\r\nX-Forwarded-Host: \"b\r\n",
                 ["-", "-", "81"],
                 ";proto=http;host=\"a.test:81\"",
+            ),
+            // A client knows its own address, and may have written this itself.
+            (
+                "Forwarded: for=192.0.2.1;proto=https;host=b.test\r\nX-Forwarded-For: 192.0.2.1\r\n",
+                ["http", "a.test:81", "81"],
+                "",
             ),
         ] {
             let (text, _) = told("10.0.0.1", fields);

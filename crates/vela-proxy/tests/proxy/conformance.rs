@@ -522,7 +522,7 @@ async fn a_trusted_proxy_speaks_for_the_client() {
     client
         .send(
             "GET / HTTP/1.1\r\nHost: a.test\r\nCF-Connecting-IP: 2001:db8::1\r\n\
-             X-Forwarded-For: 6.6.6.6\r\nForwarded: for=192.0.2.7;proto=https\r\n\r\n",
+             Forwarded: for=192.0.2.7;proto=https\r\n\r\n",
         )
         .await;
     assert_eq!(client.answer().await.body, "one");
@@ -540,6 +540,36 @@ async fn a_trusted_proxy_speaks_for_the_client() {
         );
     }
     assert!(!head.contains("abc") && !head.contains("t=1"), "{head}");
+}
+
+/// As a balancer that knows `X-Forwarded-For` alone lets it through.
+#[tokio::test]
+async fn what_a_client_claims_beside_its_balancer_s_word_goes_no_further() {
+    let world = World::with(ProxyConfig {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..ProxyConfig::default()
+    });
+    let backend = Backend::start("one").await;
+    drop(world.route(&[backend.addr]).await);
+    // It may know what its balancer will say.
+    for claimed in ["127.0.0.1", "192.0.2.1"] {
+        let mut client = world.client().await;
+        client
+            .send(format!(
+                "GET /x HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 192.0.2.1\r\n\
+                 Forwarded: for={claimed};proto=https;host=admin.test\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.answer().await.body, "one");
+        let head = backend.last_head();
+        let (begin, _) = head.split_once("x-request-id: ").unwrap();
+        assert_eq!(
+            begin,
+            "GET /x HTTP/1.1\r\nhost: a.test\r\nx-forwarded-for: 192.0.2.1, 127.0.0.1\r\n\
+             x-real-ip: 192.0.2.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a.test\r\n\
+             x-forwarded-port: 80\r\nforwarded: for=192.0.2.1;proto=http;host=a.test, for=127.0.0.1\r\n"
+        );
+    }
 }
 
 /// An upstream that keeps what it is sent, byte for byte, and reads as strictly as can be.

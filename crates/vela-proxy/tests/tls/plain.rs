@@ -70,6 +70,17 @@ async fn what_came_to_a_balancer_by_https_is_not_sent_there_again() {
     assert!(answer.starts_with("get /x http/1.1"), "{answer}");
     let head = world.curl(&["--head", "--header", &by("http"), url]).await;
     assert!(text(&head).starts_with("HTTP/1.1 308 "));
+    // What a client says of it through a balancer that does not know this header.
+    let claims = [
+        "--header",
+        "x-forwarded-for: 192.0.2.1",
+        "--header",
+        "forwarded: for=192.0.2.1;proto=https",
+    ];
+    let head = world
+        .curl(&[&["--head"], &claims[..], &[url]].concat())
+        .await;
+    assert!(text(&head).starts_with("HTTP/1.1 308 "));
 }
 
 #[tokio::test(flavor = "multi_thread")]
