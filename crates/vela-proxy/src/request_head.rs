@@ -137,7 +137,7 @@ pub(crate) fn translate<'d>(
     match prefix.and_then(|prefix| prefix.rest(&target)) {
         None => out.append(target.as_bytes()),
         Some(rest) => {
-            if !rest.starts_with('/') {
+            if !rest.starts_with(['/', '*']) {
                 out.append(b"/");
             }
             out.append(rest.as_bytes());
@@ -352,7 +352,8 @@ fn is_of_other_version(head: &[u8]) -> bool {
     }
 }
 
-/// The scheme and the authority of a target in absolute form, and the target in origin form.
+/// The scheme and the authority of a target in absolute form, and the target in origin form, or
+/// `*`.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
 fn split_target<'a>(
     target: &'a str,
@@ -371,9 +372,11 @@ fn split_target<'a>(
     let scheme = scheme.ok_or(Refusal::InvalidTarget)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let path = match path.starts_with('/') {
-        true => Cow::Borrowed(path),
-        false => Cow::Owned(format!("/{path}")),
+    let path = match path {
+        // It is about the server as a whole (RFC 9112, 3.2.4).
+        "" if method == "OPTIONS" => Cow::Borrowed("*"),
+        path if path.starts_with('/') => Cow::Borrowed(path),
+        query => Cow::Owned(format!("/{query}")),
     };
     Ok((Some((scheme, authority)), path))
 }
@@ -533,6 +536,25 @@ mod tests {
             let begin = format!("GET {line} HTTP/1.1\r\nhost: {host}\r\n");
             assert!(text.starts_with(&begin), "{text}");
         }
+    }
+
+    #[test]
+    fn options_without_a_path_are_of_the_server_as_a_whole() {
+        for (target, line) in [
+            ("http://a.test", "*"),
+            ("HTTP://a.test:80", "*"),
+            ("*", "*"),
+            ("http://a.test/", "/"),
+            ("http://a.test?x", "/?x"),
+            ("/", "/"),
+        ] {
+            let head = format!("OPTIONS {target} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            let (text, _) = translated(&head).unwrap();
+            let begin = format!("OPTIONS {line} HTTP/1.1\r\n");
+            assert!(text.starts_with(&begin), "{target}: {text}");
+        }
+        let head = "GET * HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        assert_eq!(translated(head).unwrap_err(), Refusal::InvalidTarget);
     }
 
     #[test]

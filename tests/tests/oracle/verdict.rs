@@ -42,11 +42,12 @@ type Essence<'a> = (&'a str, Cow<'a, [u8]>, &'a [u8]);
 
 fn essence(seen: &Entry) -> Option<Essence<'_>> {
     let seen = seen.as_ref().ok()?;
-    Some((&seen.method, origin_form(&seen.target), &seen.body))
+    Some((&seen.method, origin_form(seen), &seen.body))
 }
 
 /// HAProxy passes a target in absolute form on as it is. To its backend it says the same.
-fn origin_form(target: &[u8]) -> Cow<'_, [u8]> {
+fn origin_form(seen: &Seen) -> Cow<'_, [u8]> {
+    let target = &seen.target[..];
     let schemes = [&b"http://"[..], b"https://"];
     let is_begin = |scheme: &&[u8]| {
         let begin = target.get(..scheme.len());
@@ -58,6 +59,7 @@ fn origin_form(target: &[u8]) -> Cow<'_, [u8]> {
     let behind = &target[scheme.len()..];
     let end = behind.iter().position(|byte| b"/?".contains(byte));
     match &behind[end.unwrap_or(behind.len())..] {
+        b"" if seen.method == "OPTIONS" => b"*".into(),
         path if path.starts_with(b"/") => path.into(),
         query => [b"/", query].concat().into(),
     }

@@ -180,7 +180,8 @@ fn expect_asked(mut asked: &[u8], seen: &[(Vec<u8>, Vec<u8>)]) {
         };
         // In absolute form, and without a path, it ends otherwise.
         seen.next_if(|(method, target)| {
-            let path = target.strip_prefix(b"/").unwrap_or(target);
+            let begin: &[u8] = if target == b"*" { b"*" } else { b"/" };
+            let path = target.strip_prefix(begin).unwrap_or(target);
             method == request.method && request.target.ends_with(path)
         });
         asked = &asked[request.length..];

@@ -85,6 +85,15 @@ const CASES: &[Case] = &[
         "GET http://A.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n",
         &["GET /x HTTP/1.1\r\nhost: A.test\r\n\r\n"],
     ),
+    passes(
+        "OPTIONS http://A.test HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        &["OPTIONS * HTTP/1.1\r\nhost: A.test\r\n\r\n"],
+    ),
+    passes(
+        "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &["OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n"],
+    ),
+    refused("GET * HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     // Claims, in every spelling, and what is for one hop.
     passes(
         "GET / HTTP/1.1\r\nHost: a.test\r\nX-Request-ID: 6\r\nX_Request_Id: 6\r\nX-Request_Start: 6\r\n\

@@ -248,6 +248,27 @@ async fn what_was_stripped_before_is_told_with_what_is_stripped_here() {
     }
 }
 
+#[tokio::test]
+async fn what_is_asked_of_the_server_as_a_whole_has_no_path() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    for (path, strip_path, status) in [("/", false, 200), ("/", true, 200), ("/api", true, 404)] {
+        let mut spec = spec("app", "a.test", &[backend.addr]);
+        spec.path = path.parse().unwrap();
+        spec.options.strip_path = strip_path;
+        world.add(spec).await;
+        for target in ["*", "http://a.test"] {
+            let mut client = world.client().await;
+            client
+                .send(format!("OPTIONS {target} HTTP/1.1\r\nHost: a.test\r\n\r\n"))
+                .await;
+            assert_eq!(client.answer().await.status, status, "{path} {target}");
+            let head = backend.last_head();
+            assert!(head.starts_with("OPTIONS * HTTP/1.1\r\n"), "{head}");
+        }
+    }
+}
+
 /// Where TCP would wait for room in the queue of a listener, a Unix socket says that there is none.
 #[tokio::test]
 async fn an_app_whose_queue_is_full_is_waited_for() {
