@@ -1,6 +1,9 @@
 use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use httpdate::HttpDate;
 
 use crate::ErrorPages;
 use crate::buffer::Buffer;
@@ -103,13 +106,15 @@ impl<'a> Page<'a> {
             None => ("", ""),
         };
         let end = if field.is_empty() { "" } else { "\r\n" };
+        let date = HttpDate::from(SystemTime::now());
         let connection = if closes { "connection: close\r\n" } else { "" };
         let length: usize = body.pieces().map(str::len).sum();
         // Writing to memory does not fail.
         write!(
             head,
             "HTTP/1.1 {status} {reason}\r\ncontent-type: text/{kind}; charset=utf-8\r\n\
-             cache-control: no-store\r\ncontent-length: {length}\r\n{field}{value}{end}{connection}\r\n",
+             cache-control: no-store\r\ncontent-length: {length}\r\ndate: {date}\r\n\
+             {field}{value}{end}{connection}\r\n",
         )
         .ok();
         out.append(&head);

@@ -299,6 +299,7 @@ async fn the_proxys_own_pages() {
         assert_eq!(answer.status.as_u16(), status, "{path}");
         assert!(answer.body.starts_with(&format!("{status} ")), "{answer:?}");
         assert_eq!(answer.header("connection"), None);
+        assert!(answer.header("date").is_some(), "{answer:?}");
         let answer = client.ask(request("HEAD", path), None).await.unwrap();
         assert_eq!(
             (answer.status.as_u16(), answer.body.as_str()),

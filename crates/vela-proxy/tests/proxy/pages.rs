@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::world::{Backend, LONG, World, spec};
 use vela_proxy::{
@@ -130,6 +130,52 @@ async fn a_head_request_gets_the_length_of_the_page_and_not_the_page() {
         assert_eq!(client.head_answer().await.status, status);
         assert_eq!(client.rest().await, "", "{status}");
     }
+}
+
+#[tokio::test]
+async fn each_page_says_when_it_was_written() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    let route = spec("app", "a.test", &[backend.addr]);
+    let options = RouteOptions {
+        canonical: Some("a.test".parse().unwrap()),
+        ..RouteOptions::default()
+    };
+    let hosts = vec!["a.test".parse().unwrap(), "b.test".parse().unwrap()];
+    let route = RouteSpec {
+        hosts,
+        options,
+        ..route
+    };
+    drop(world.proxy.apply(route).await.unwrap());
+    drop(
+        world
+            .proxy
+            .apply(spec("off", "off.test", &[]))
+            .await
+            .unwrap(),
+    );
+    for (host, status) in [
+        ("b.test", 308),
+        ("a b", 400),
+        ("c.test", 404),
+        ("off.test", 503),
+    ] {
+        // It tells whole seconds.
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let mut client = world.client().await;
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.head.matches("\r\ndate: ").count(), 1, "{answer:?}");
+        let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
+        assert!((before..=SystemTime::now()).contains(&date), "{answer:?}");
+    }
+    // An app's answer is its own.
+    let answer = world.get("/").await;
+    assert_eq!((answer.status, answer.header("date")), (200, None));
 }
 
 /// It was told nothing of one that stays.
