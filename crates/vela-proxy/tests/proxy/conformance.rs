@@ -193,6 +193,10 @@ const CASES: &[Case] = &[
         &[400],
     ),
     refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
         "POST / HTTP/1.1\r\nHost: a.test\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         &[400],
     ),
@@ -219,6 +223,10 @@ const CASES: &[Case] = &[
     ),
     refused(
         "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1, 1\r\n\r\na",
+        &[400],
+    ),
+    refused(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length : 5\r\n\r\nabcde",
         &[400],
     ),
     refused(
@@ -298,6 +306,8 @@ const CASES: &[Case] = &[
     refused("GET / HTTP/1.1\r\nHost: a.test\r\nX y: 1\r\n\r\n", &[400]),
     refused("GET / HTTP/1.1\r\nHost: a.test\r\nX\0: 1\r\n\r\n", &[400]),
     refused("GET / HTTP/1.1\r\nHost: a.test\r\nX: a\0b\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\nX: a\rb\r\n\r\n", &[400]),
+    refused("GET / HTTP/1.1\r\nHost: a.test\r\nX: a\r\r\n\r\n", &[400]),
     refused(
         "GET / HTTP/1.1\r\nHost: a.test\r\nX: a\x7fb\r\n\r\n",
         &[400],
@@ -316,6 +326,8 @@ const CASES: &[Case] = &[
     refused("GET / HTTP/1.1 \r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET /a b HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET /\t HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET /a\0b HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
+    refused("GET /a\rb HTTP/1.1\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET / HTTP/1.2\r\nHost: a.test\r\n\r\n", &[400]),
     refused("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", &[505]),
     refused("GET / HTTP/3.0\r\nHost: a.test\r\n\r\n", &[505]),
