@@ -171,6 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_in_any_place_breaks_a_line() {
+        let fields = b" HTTP/1.1\r\nhost: a\r\nuser-agent: b\r\nreferer: c";
+        let heads = [[&b"GET"[..], b" /", fields], [b"", b" ", b" "]];
+        for byte in 0..=u8::MAX {
+            for other in [byte, b'"', b'\\', b'\r', b'\n', b'u', b'\xe2', b'\xff'] {
+                for pair in [[byte, other], [other, byte]] {
+                    for head in heads {
+                        let head = [head.join(&pair[..]), pair.to_vec()].concat();
+                        let line = line(&head);
+                        assert_eq!(line["status"], 0, "{}", head.escape_ascii());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_head_is_logged_as_far_as_it_goes() {
         for (head, method, path) in [
             (&b""[..], "", ""),

@@ -189,6 +189,36 @@ async fn each_end_of_a_request_has_a_name() {
 }
 
 #[tokio::test]
+async fn no_byte_of_a_request_breaks_its_line() {
+    let logged = Logged::start(Rotation::default());
+    let mut sent = 0;
+    for byte in 0..=u8::MAX {
+        let in_words = [
+            b"G\"",
+            &[byte, b' ', b'/', byte][..],
+            b"\\ HTTP/1.1\r\n\r\n",
+        ]
+        .concat();
+        let in_values = ["Host: b.test", "User-Agent: \\", "Referer: {\"}"]
+            .map(|field| [field.as_bytes(), &[byte], b"\"\r\n"].concat());
+        let in_values = [b"GET / HTTP/1.1\r\n", &in_values.concat()[..], b"\r\n"].concat();
+        for head in [in_words, in_values] {
+            let mut client = logged.world.client().await;
+            client.send(&head).await;
+            let status = client.answer().await.status;
+            assert!([400, 404].contains(&status), "{}", head.escape_ascii());
+            sent += 1;
+        }
+    }
+    for line in logged.lines(sent).await {
+        assert!(
+            line["time"].is_string() && line["status"].is_u64(),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_a_shutdown_breaks_off_is_logged() {
     let Logged {
         world,
