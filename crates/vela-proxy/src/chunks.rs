@@ -5,6 +5,8 @@ use memchr::memchr;
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     state: State,
+    /// How many bytes beside the data have come that no chunk has paid for.
+    overhead: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +39,13 @@ pub(crate) enum Piece {
 
 /// The longest size line: extensions that nobody reads need no more.
 const LONGEST_LINE: usize = 1024;
-/// The longest trailer section.
-pub(crate) const LONGEST_TRAILERS: usize = 8 * 1024;
+/// The longest trailer section, with its last line.
+const LONGEST_TRAILERS: usize = 8 * 1024;
+/// How many bytes beside the data may come, but for what each chunk may have: 16 bytes, so that a
+/// body may come byte by byte, and twice its data. Else short chunks with long extensions would
+/// have the proxy read far more than it passes on (CVE-2023-39326). As Go's net/http has it.
+const MOST_OVERHEAD: u64 = 16 * 1024;
+const OVERHEAD_OF_CHUNK: u64 = 16;
 
 impl Chunks {
     pub(crate) fn next(&mut self, bytes: &[u8]) -> Piece {
@@ -90,7 +97,7 @@ impl Chunks {
             };
         };
         match end.checked_sub(1).map(|line| (&bytes[..line], bytes[line])) {
-            Some((line, b'\r')) => match size(line) {
+            Some((line, b'\r')) => match size(line).filter(|&size| self.is_worth(size, end + 1)) {
                 Some(0) => self.state = State::Trailers,
                 Some(size) => self.state = State::Data(size),
                 None => return Piece::Malformed,
@@ -98,6 +105,15 @@ impl Chunks {
             _ => return Piece::Malformed,
         }
         Piece::Framing(end + 1)
+    }
+
+    /// Whether a chunk of that size may have so long a size line, after all that came before.
+    fn is_worth(&mut self, size: u64, line: usize) -> bool {
+        // And the CRLF behind the data.
+        self.overhead += line as u64 + 2;
+        let allowed = size.saturating_mul(2).saturating_add(OVERHEAD_OF_CHUNK);
+        self.overhead = self.overhead.saturating_sub(allowed);
+        self.overhead <= MOST_OVERHEAD
     }
 }
 
@@ -111,7 +127,8 @@ fn size(line: &[u8]) -> Option<u64> {
         return None;
     }
     let text = std::str::from_utf8(&line[..digits]).ok()?;
-    u64::from_str_radix(text, 16).ok()
+    // No more than 63 bits, as of a length.
+    i64::from_str_radix(text, 16).ok()?.try_into().ok()
 }
 
 /// Whether what stands behind a size is `; name=value`, or the begin of it: no whitespace before
@@ -129,7 +146,10 @@ fn trailers(bytes: &[u8]) -> Piece {
             return Piece::Malformed;
         }
         if at == line + 1 {
-            return Piece::Trailers(at + 1);
+            return match at < LONGEST_TRAILERS {
+                true => Piece::Trailers(at + 1),
+                false => Piece::Malformed,
+            };
         }
         line = at + 1;
     }
@@ -202,6 +222,9 @@ mod tests {
             "1;\0\r\n",
             "1,\r\n",
             "ffffffffffffffff1\r\n",
+            // Who counts with a sign takes it for less than nothing.
+            "ffffffffffffffff\r\n",
+            "8000000000000000\r\n",
             "1\r\nab",
             "1\r\na\n",
             "1\r\na\r0",
@@ -229,7 +252,59 @@ mod tests {
     #[test]
     fn the_largest_size_is_no_overflow() {
         let mut chunks = Chunks::default();
-        assert_eq!(chunks.next(b"ffffffffffffffff\r\n"), Piece::Framing(18));
+        assert_eq!(chunks.next(b"7fffffffffffffff\r\n"), Piece::Framing(18));
         assert_eq!(chunks.next(b"abc"), Piece::Data(3));
+    }
+
+    #[test]
+    fn trailers_have_their_limit_however_they_come() {
+        // Beside the value: a name, a colon, a space, and two ends of lines.
+        let longest = LONGEST_TRAILERS - 7;
+        for (length, is_sound) in [(longest, true), (longest + 1, false), (100_000, false)] {
+            let bytes = format!("0\r\nX: {}\r\n\r\n", "a".repeat(length));
+            for step in [1000, bytes.len() - 1, bytes.len()] {
+                let whole = read(bytes.as_bytes(), step);
+                let wanted = match is_sound {
+                    true => Ok((String::new(), bytes.len())),
+                    false => Err(Piece::Malformed),
+                };
+                assert_eq!(whole, wanted, "{length} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn extensions_do_not_outweigh_the_data() {
+        let chunks = |data: &str, extension: &str, count| {
+            format!("{:x}{extension}\r\n{data}\r\n", data.len()).repeat(count)
+        };
+        let signature = format!(";chunk-signature={}", "0".repeat(64));
+        let long = format!(";{}", "a".repeat(1000));
+        let large = "x".repeat(100_000);
+        for (bytes, is_sound) in [
+            // Byte by byte, for as long as it likes.
+            (chunks("x", "", 50_000), true),
+            (chunks(&"x".repeat(40), &signature, 5_000), true),
+            (chunks("x", &signature, 100), true),
+            (chunks("x", &signature, 1_000), false),
+            (chunks("x", &long, 10), true),
+            (chunks("x", &long, 20), false),
+            // What was sent before weighs nothing, and what is sent between pays.
+            (chunks(&large, "", 1) + &chunks("x", &long, 20), false),
+            (
+                [chunks("x", &long, 10), chunks(&large, "", 1)]
+                    .concat()
+                    .repeat(9),
+                true,
+            ),
+        ] {
+            let bytes = bytes + "0\r\n\r\n";
+            for step in [1_009, bytes.len()] {
+                match read(bytes.as_bytes(), step) {
+                    Ok((_, length)) => assert!(is_sound && length == bytes.len(), "{step}"),
+                    Err(piece) => assert!(!is_sound && piece == Piece::Malformed, "{step}"),
+                }
+            }
+        }
     }
 }

@@ -5,8 +5,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::HeaderName;
 use crate::buffer::Buffer;
-use crate::chunks::{Chunks, LONGEST_TRAILERS, Piece};
+use crate::chunks::{Chunks, Piece};
 use crate::field::Field;
+use crate::lines::Lines;
 use crate::wire::Wire;
 
 /// A body on its way from one connection to another, in constant memory: nothing is read while
@@ -56,6 +57,8 @@ pub(crate) enum Broken {
 
 /// How much may wait to be sent before the rest is left unread.
 const HIGH_WATER: usize = 64 * 1024;
+/// How many fields a trailer section may have.
+const MOST_TRAILERS: usize = 64;
 
 impl Flow {
     pub(crate) fn length(length: u64) -> Flow {
@@ -234,12 +237,18 @@ impl Flow {
                     input.consume(length);
                 }
                 Piece::Trailers(length) => {
-                    let trailers =
-                        checked_trailers(&input.filled()[..length], self.barred.as_ref())?;
+                    let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
+                    let trailers = trailers(&input.filled()[..length], &mut fields)?;
                     if self.to_chunks {
                         output.append(b"0\r\n");
                         if self.takes_trailers {
-                            output.append(&trailers);
+                            let barred = self.barred.as_ref();
+                            let is_barred =
+                                |name: &[u8]| barred.is_some_and(|barred| barred.is_like(name));
+                            let passes = |field: Field, name: &[u8]| {
+                                field.may_be_trailer() && !is_barred(name)
+                            };
+                            trailers.copy(passes, output);
                         }
                         output.append(b"\r\n");
                     }
@@ -265,32 +274,17 @@ fn append_chunk(data: &[u8], output: &mut Buffer) {
     output.append(b"\r\n");
 }
 
-/// The lines of a trailer section that may be passed on.
-fn checked_trailers(section: &[u8], barred: Option<&HeaderName>) -> Result<Vec<u8>, Broken> {
-    let mut passed = Vec::new();
-    if section.len() > 2 {
-        debug_assert!(section.len() <= 2 * LONGEST_TRAILERS);
-        let mut fields = [httparse::EMPTY_HEADER; 64];
-        let Ok(httparse::Status::Complete((length, fields))) =
-            httparse::parse_headers(section, &mut fields)
-        else {
-            return Err(Broken::Source);
-        };
-        if length != section.len() {
-            return Err(Broken::Source);
+/// The lines of a trailer section.
+fn trailers<'h, 'b>(
+    section: &'b [u8],
+    fields: &'h mut [httparse::Header<'b>],
+) -> Result<Lines<'h, 'b>, Broken> {
+    match httparse::parse_headers(section, fields) {
+        Ok(httparse::Status::Complete((length, fields))) if length == section.len() => {
+            Ok(Lines::of(section, fields))
         }
-        for field in fields {
-            let name = field.name.as_bytes();
-            let is_barred = barred.is_some_and(|barred| barred.is_like(name));
-            if Field::of(name).may_be_trailer() && !is_barred {
-                passed.extend_from_slice(name);
-                passed.extend_from_slice(b": ");
-                passed.extend_from_slice(field.value);
-                passed.extend_from_slice(b"\r\n");
-            }
-        }
+        _ => Err(Broken::Source),
     }
-    Ok(passed)
 }
 
 #[cfg(test)]
@@ -370,6 +364,26 @@ mod tests {
             X-Request-ID: 6\r\nX_Request_Id: 6\r\nX-Request-Start: 6\r\nClient-IPs: 2\r\n\r\n";
         let got = pass(flow, sent).await.unwrap();
         assert_eq!(got, "0\r\nX: 1\r\nClient-IPs: 2\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn trailers_are_counted_and_do_not_grow() {
+        let section = |count| format!("0\r\n{}\r\n", "a:\r\n".repeat(count));
+        let chunks = || Flow::chunks(Chunks::default(), true, true);
+        let passed = pass(chunks(), section(64).as_bytes()).await;
+        assert_eq!(passed.unwrap(), section(64));
+        let broken = pass(chunks(), section(65).as_bytes()).await.unwrap_err();
+        assert!(matches!(broken, Broken::Source), "{broken:?}");
+    }
+
+    #[tokio::test]
+    async fn too_long_trailers_are_broken_at_one_go_too() {
+        let long = format!("0\r\nX: {}\r\n\r\n", "a".repeat(100_000));
+        let (mut from, mut to) = (Wire::new(tokio::io::empty()), Wire::new(Vec::new()));
+        from.input.append(long.as_bytes());
+        let mut flow = Flow::chunks(Chunks::default(), true, true);
+        let passed = poll_fn(|cx| flow.poll_pass(cx, &mut from, &mut to)).await;
+        assert!(matches!(passed, Err(Broken::Source)), "{passed:?}");
     }
 
     #[tokio::test]

@@ -188,10 +188,10 @@ struct Chunks {
     length: usize,
 }
 
-/// As the proxy is meant to read them: extensions without control characters and not too long, no
-/// whitespace before them.
+/// As the proxy is meant to read them: extensions without control characters and not too long, each
+/// and in all, no whitespace before them.
 fn chunks(bytes: &[u8]) -> Result<Option<Chunks>, &'static str> {
-    let (mut body, mut at) = (Vec::new(), 0);
+    let (mut body, mut at, mut overhead) = (Vec::new(), 0, 0);
     loop {
         let Some((size, data)) = line(bytes, at)? else {
             return Ok(None);
@@ -210,7 +210,13 @@ fn chunks(bytes: &[u8]) -> Result<Option<Chunks>, &'static str> {
         let size = std::str::from_utf8(digits).ok();
         let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
         let size = size.and_then(|size| u64::from_str_radix(size, 16).ok());
-        let size = size.filter(|_| is_hex).ok_or("a size that is none")?;
+        let size = size.filter(|size| is_hex && size >> 63 == 0);
+        let size = size.ok_or("a size that is none")?;
+        let paid = u128::from(size) * 2 + 16;
+        overhead = (overhead + (data - at) as u128 + 2).saturating_sub(paid);
+        if overhead > 16 * 1024 {
+            return Err("more around the data than data");
+        }
         at = data;
         if size == 0 {
             let trailers = fields(bytes, &mut at)?;

@@ -279,7 +279,35 @@ const CASES: &[Case] = &[
         &[400],
     ),
     refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1;a\nb\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1;a\0b\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\"\n\"\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n1\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\na\r\n0\r\n\r\n",
+        &[400],
+    ),
+    refused(
         "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000001\r\na",
+        &[400],
+    ),
+    refused(
+        "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\na\r\n0\r\n\r\n",
         &[400],
     ),
     refused(
@@ -427,6 +455,35 @@ async fn each_case_comes_to_what_it_must() {
                     .any(|one| one.text.contains("/smuggled HTTP/1.1\r\nh"))
             );
         }
+    }
+}
+
+/// What is too long for the table: more around the data than data, and trailers without an end.
+#[tokio::test]
+async fn a_body_is_mostly_data() {
+    let world = World::start();
+    let upstream = Recorder::start().await;
+    drop(world.route(&[upstream.addr]).await);
+    let extension = "a".repeat(1000);
+    for body in [
+        format!("1;{extension}\r\nx\r\n").repeat(30),
+        format!("0\r\nX: {}\r\n", extension.repeat(30)),
+        format!("0\r\n{}", "X: 1\r\n".repeat(65)),
+    ] {
+        let end = if body.starts_with('0') {
+            "\r\n"
+        } else {
+            "0\r\n\r\n"
+        };
+        let head = "POST /cut HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut client = world.client().await;
+        client
+            .try_send(format!("{head}{body}{end}").as_bytes())
+            .await;
+        let begin = &body[..20];
+        assert_eq!(client.answer().await.status, 400, "{begin:?}");
+        assert_eq!(client.rest().await, "", "{begin:?}");
+        assert!(!upstream.take().iter().any(|one| one.is_whole), "{begin:?}");
     }
 }
 

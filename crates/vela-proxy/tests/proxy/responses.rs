@@ -150,6 +150,27 @@ async fn each_response_comes_to_what_it_must() {
     }
 }
 
+/// It would have the proxy read far more than it passes on.
+#[tokio::test]
+async fn a_response_that_is_mostly_chunk_extensions_is_cut_off() {
+    let world = World::start();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    drop(world.route(&[listener.local_addr().unwrap()]).await);
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    assert!(upstream.read(&mut [0; 4096]).await.unwrap() > 0);
+    let chunks = format!("1;{}\r\nx\r\n", "a".repeat(1000)).repeat(30);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let response = format!("{head}{chunks}0\r\n\r\n");
+    // The proxy may have read enough.
+    upstream.write_all(response.as_bytes()).await.ok();
+    let got = client.rest().await;
+    assert!(!got.ends_with("0\r\n\r\n"), "{got:?}");
+    let cut = "vela_proxy_upstream_errors_total{app=\"app\",kind=\"cut_short\"}";
+    world.metrics_when(cut, 1.0).await;
+}
+
 /// Chunks may be passed on piece by piece.
 fn joined(answer: &str) -> String {
     let whole = answer.replace("1\r\no\r\n1\r\nk\r\n", "2\r\nok\r\n");
