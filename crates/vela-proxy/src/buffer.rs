@@ -63,6 +63,11 @@ impl Buffer {
         self.end += more.len();
     }
 
+    /// Forgets the last bytes: so many stay.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.end = self.end.min(self.start + length);
+    }
+
     /// Forgets all and gives the memory back.
     pub(crate) fn release(&mut self) {
         self.start = 0;
@@ -177,7 +182,10 @@ mod tests {
         buffer.append(&[b'd'; SMALL]);
         assert_eq!(buffer.len(), SMALL + 1);
         assert!(buffer.filled().starts_with(b"cdd"));
-        buffer.consume(SMALL + 1);
+        buffer.truncate(SMALL);
+        assert_eq!(buffer.filled().last(), Some(&b'd'));
+        assert_eq!(buffer.len(), SMALL);
+        buffer.consume(SMALL);
         buffer.append(b"e");
         assert_eq!(buffer.filled(), b"e");
         buffer.consume(1);

@@ -241,6 +241,7 @@ where
                 Extent::Partial { .. } if input.len() < limits.head_bytes => return Ok(None),
                 _ => return Err(Trouble::Malformed),
             };
+            let unsent = self.client.output.len();
             let answered = response_head::translate(
                 &input.filled()[..length],
                 limits,
@@ -253,6 +254,14 @@ where
             *head_end = HeadEnd::default();
             match answered {
                 Ok(answered) if (100..200).contains(&answered.status) && answered.status != 101 => {
+                }
+                // Nobody has asked for it, or not to the end. Interim responses before it stay.
+                Ok(answered)
+                    if answered.status == 101
+                        && !(self.asked.upgrades && self.upload.state == Uploaded::Wholly) =>
+                {
+                    self.client.output.truncate(unsent);
+                    return Err(Trouble::Malformed);
                 }
                 Ok(answered) => return Ok(Some(answered)),
                 Err(response_head::Malformed) => return Err(Trouble::Malformed),

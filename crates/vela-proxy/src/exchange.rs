@@ -299,7 +299,6 @@ impl<C: ClientStream> Client<C> {
                     }
                     Err(trouble) => trouble,
                 };
-                self.wire.output.release();
                 match trouble {
                     Trouble::Unsent => {
                         upload.state = Uploaded::NotYet;
@@ -359,16 +358,7 @@ impl<C: ClientStream> Client<C> {
         let mut head_end = HeadEnd::default();
         let answered = poll_fn(|cx| call.poll_answer(cx, &mut head_end, patience)).await;
         self.patience.end();
-        match answered {
-            // Nobody has asked for it, or not to the end.
-            Ok(answered)
-                if answered.status == 101
-                    && !(asked.upgrades && upload.state == Uploaded::Wholly) =>
-            {
-                Err(Trouble::Malformed)
-            }
-            answered => answered,
-        }
+        answered
     }
 
     fn unanswered(&self, trouble: Trouble) -> Unanswered {
@@ -498,4 +488,52 @@ where
         Poll::Pending => poll_gone(client, cx).map(|()| Err(Unanswered::ClientGone)),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{RouteSpec, Timeouts, Upstream};
+
+    /// Half of it has gone out when its upstream dies, which happens only where a client is slow.
+    #[tokio::test]
+    async fn an_interim_response_that_was_begun_comes_to_its_end() {
+        const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut client, worker) = client_of(&listener, HINTS.len() / 2).await;
+        let asked = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        let (written, accepted) = tokio::join!(client.write_all(asked), listener.accept());
+        written.unwrap();
+        let (mut upstream, _) = accepted.unwrap();
+        assert!(upstream.read(&mut [0; 4096]).await.unwrap() > 0);
+        upstream.write_all(HINTS.as_bytes()).await.unwrap();
+        drop(upstream);
+        while worker.counters.upstream_errors.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        let page = got.strip_prefix(HINTS).expect("what was begun");
+        assert!(page.starts_with("HTTP/1.1 502 "), "{page}");
+    }
+
+    /// The client of a proxy with that upstream, with room for so many bytes between.
+    async fn client_of(listener: &TcpListener, room: usize) -> (DuplexStream, Arc<Worker>) {
+        let worker = Arc::new(Worker::idle(Timeouts::default()));
+        let upstream = Upstream::new(listener.local_addr().unwrap());
+        let spec = RouteSpec::new("app", vec!["a.test".parse().unwrap()], vec![upstream]);
+        assert!(worker.routes.apply(spec).unwrap().is_none());
+        let (outside, inside) = duplex(room);
+        let live = Pinned::new(&worker.live);
+        let peer: std::net::SocketAddr = ([192, 0, 2, 1], 1).into();
+        let ticket = worker.turnstile.enter(peer.ip()).unwrap();
+        let client = Client::new(&worker, &Arc::default(), peer, live, inside);
+        tokio::spawn(client.serve(ticket));
+        (outside, worker)
+    }
 }
