@@ -35,6 +35,8 @@ pub(crate) struct Call<'a, C, U> {
 pub(crate) struct Upload {
     pub(crate) flow: Flow,
     pub(crate) state: Uploaded,
+    /// An upstream ended the connection that it was sent over. It is not lost twice.
+    pub(crate) was_lost: bool,
     pub(crate) departure: Departure,
 }
 
@@ -92,7 +94,11 @@ where
                 Poll::Ready(Err(trouble)) => return Poll::Ready(Err(trouble)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            if self.upload.state == Uploaded::Unwanted && self.upstream.output.is_untouched() {
+            // Who responds at all has been asked, whatever it took of the request.
+            if self.upload.state == Uploaded::Unwanted
+                && self.upstream.output.is_untouched()
+                && self.upstream.input.is_untouched()
+            {
                 return Poll::Ready(Err(Trouble::Unsent));
             }
             // An interim response or the proxy's own.
@@ -211,6 +217,7 @@ where
             flow,
             state,
             departure,
+            ..
         } = &mut *self.upload;
         if *state == Uploaded::NotYet && flow.awaits() == Awaits::Sink {
             return departure.poll(cx, &self.client.stream);
@@ -323,6 +330,7 @@ mod tests {
             upload: &mut Upload {
                 flow: body,
                 state: Uploaded::NotYet,
+                was_lost: false,
                 departure: Departure::default(),
             },
             patience: &mut Patience::new(shortest_limit(&config)),

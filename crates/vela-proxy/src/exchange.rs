@@ -108,6 +108,7 @@ impl<C: ClientStream> Client<C> {
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
+            was_lost: false,
             departure: Departure::default(),
         };
         let route = match decision {
@@ -246,8 +247,9 @@ impl<C: ClientStream> Client<C> {
     }
 
     /// Sends a request to one of the generation's upstreams. It goes to another connection or
-    /// upstream as long as that is safe: when it was not sent, or when it is idempotent, has no
-    /// body, and met a kept connection that the upstream was just closing.
+    /// upstream as long as that is safe: when it was not sent, or, once, when it is idempotent, has
+    /// no body, and met a kept connection that the upstream was just closing. More than once might
+    /// be to take one upstream after the other down with it (RFC 9110, 9.2.2).
     async fn try_upstreams(
         &mut self,
         generation: &mut Visit,
@@ -260,11 +262,11 @@ impl<C: ClientStream> Client<C> {
         let is_repeatable = asked.is_idempotent && upload.flow.is_done();
         let mut failure = Failure::Unreachable;
         while let Some(upstream) = generation.next() {
-            let mut may_reuse = true;
             loop {
-                let kept = match may_reuse {
-                    true => kept(&worker, generation, upstream, is_repeatable),
-                    false => None,
+                // The other kept ones are likely to be as dead.
+                let kept = match upload.was_lost {
+                    true => None,
+                    false => kept(&worker, generation, upstream, is_repeatable),
                 };
                 let is_reused = kept.is_some();
                 let mut connection = match kept {
@@ -311,13 +313,17 @@ impl<C: ClientStream> Client<C> {
                             break;
                         }
                     }
-                    Trouble::Lost if is_reused && is_repeatable && connection.input.is_empty() => {
+                    Trouble::Lost
+                        if is_reused
+                            && is_repeatable
+                            && connection.input.is_empty()
+                            && connection.input.is_untouched() =>
+                    {
                         upload.state = Uploaded::NotYet;
+                        upload.was_lost = true;
                         *request = std::mem::take(&mut connection.output);
                         request.rewind();
                         self.record.retried(&worker);
-                        // The other kept ones are likely to be as dead.
-                        may_reuse = false;
                     }
                     trouble => {
                         let unanswered = self.unanswered(trouble);

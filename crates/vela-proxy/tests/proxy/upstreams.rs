@@ -1,12 +1,15 @@
 //! Kept connections, retries and stand-ins.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::world::{Backend, Client, LONG, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use vela_proxy::{ProxyConfig, Router, Timeouts};
 
 #[tokio::test]
@@ -62,6 +65,97 @@ async fn only_what_is_safe_is_sent_twice() {
         .filter(|head| head.contains("/bye"))
         .count();
     assert_eq!(byes, 1);
+}
+
+/// Of an idempotent request without a body, on a kept connection: what came makes the difference.
+#[tokio::test]
+async fn what_was_answered_in_part_is_not_sent_twice() {
+    let world = World::start();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    drop(world.route(&[listener.local_addr().unwrap()]).await);
+    let mut client = world.client().await;
+    let ask = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let (mut head, hints) = ([0; 4096], "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+    for (part, heads) in [(hints, hints), ("HTTP/1.1 100 Continue\r\n\r\n", "")] {
+        client.send(ask).await;
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        assert!(upstream.read(&mut head).await.unwrap() > 0);
+        let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        upstream.write_all(whole).await.unwrap();
+        assert_eq!(client.answer().await.status, 200);
+        client.send(ask).await;
+        assert!(upstream.read(&mut head).await.unwrap() > 0);
+        upstream.write_all(part.as_bytes()).await.unwrap();
+        drop(upstream);
+        assert_eq!(client.read_exactly(heads.len()).await, heads);
+        assert_eq!(client.answer().await.status, 502);
+    }
+    assert_eq!(world.proxy.stats().retries, 0);
+}
+
+/// An upstream that answers well until it is asked for `/crash`: then nothing is left of it, as of
+/// a process. Counts how often that was.
+async fn fragile(crashes: &Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let crashes = Arc::clone(crashes);
+    tokio::spawn(async move {
+        let (crash, mut crashed) = mpsc::channel(1);
+        let mut connections = JoinSet::new();
+        let serving = async {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let crash = crash.clone();
+                connections.spawn(async move {
+                    let mut head = [0; 4096];
+                    while let Ok(length @ 1..) = socket.read(&mut head).await {
+                        if head[..length].starts_with(b"GET /crash ") {
+                            crash.send(()).await.unwrap();
+                            std::future::pending::<()>().await;
+                        }
+                        let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        socket.write_all(whole).await.unwrap();
+                    }
+                });
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            _ = crashed.recv() => {}
+        }
+        // Before the connections: who notices their end cannot connect again.
+        drop(listener);
+        crashes.fetch_add(1, Ordering::SeqCst);
+    });
+    addr
+}
+
+#[tokio::test]
+async fn a_request_that_crashes_who_gets_it_is_not_taken_to_all() {
+    let world = World::with(ProxyConfig {
+        timeouts: Timeouts {
+            // The kept connections are there however long it takes.
+            upstream_idle: 10 * LONG,
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    });
+    let crashes = Arc::default();
+    let mut upstreams = Vec::new();
+    for _ in 0..4 {
+        upstreams.push(fragile(&crashes).await);
+    }
+    drop(world.route(&upstreams).await);
+    let mut client = world.client().await;
+    // Until each has a connection that is kept.
+    for _ in 0..100 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(client.get("/crash").await.status, 502);
+    assert_eq!(crashes.load(Ordering::SeqCst), 2);
+    // One that only refuses to be connected to was not asked: who is left serves.
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(crashes.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
