@@ -99,6 +99,7 @@ impl<C: ClientStream> Client<C> {
         let (asked, flow) = match translated {
             Ok(translated) => translated,
             Err(refusal) => {
+                self.record.came_from(&self.provenance);
                 let page = Page::of(Failure::Refused(refusal));
                 let page = page.with_page_of(decision.pages());
                 return self.page(page, !self.record.is_head()).await;

@@ -22,23 +22,35 @@ impl Provenance {
             id: RequestId::default(),
         }
     }
+
+    /// What a trusted peer's `claims` make of it, who asks for `client`.
+    pub(crate) fn claimed(
+        peer: &Peer,
+        claims: Option<&Claims<'_, '_>>,
+        client: Option<Node<'_>>,
+    ) -> Provenance {
+        let given = claims.and_then(|claims| RequestId::given(claims.only("x-request-id")?));
+        Provenance {
+            client: client.map_or(peer.ip, |client| client.ip),
+            id: given.unwrap_or_else(RequestId::random),
+        }
+    }
 }
 
 /// Tells an upstream of a request's provenance, by all the fields that servers look at. `claims`
-/// are those of a trusted peer, and `client` the one that it asks for. Gives the request's id.
+/// are those of a trusted peer, and `client` the one that it asks for.
 pub(crate) fn tell(
     peer: &Peer,
     claims: Option<&Claims<'_, '_>>,
     client: Option<Node<'_>>,
+    id: &RequestId,
     authority: &str,
     out: &mut Buffer,
-) -> RequestId {
+) {
     match claims {
         None => tell_of_peer(peer, authority, out),
         Some(claims) => tell_of_client(peer, claims, client, authority, out),
     }
-    let given = claims.and_then(|claims| RequestId::given(claims.only("x-request-id")?));
-    let id = given.unwrap_or_else(RequestId::random);
     out.append(b"x-request-id: ");
     out.append(id.as_bytes());
     match claims.and_then(|claims| begin_given(claims.only("x-request-start")?)) {
@@ -54,7 +66,6 @@ pub(crate) fn tell(
             out.append(&line);
         }
     }
-    id
 }
 
 fn tell_of_peer(peer: &Peer, authority: &str, out: &mut Buffer) {
@@ -258,7 +269,8 @@ mod tests {
         let claims = peer.is_trusted.then(|| Claims::of(headers));
         let client = claims.as_ref().and_then(|claims| claims.client(&config));
         let mut out = Buffer::default();
-        tell(&peer, claims.as_ref(), client, "a.test:81", &mut out);
+        let id = RequestId::random();
+        tell(&peer, claims.as_ref(), client, &id, "a.test:81", &mut out);
         let text = String::from_utf8(out.filled().to_vec()).unwrap();
         let end = text.find("x-request-id: ").unwrap();
         let client = client.map_or(peer.ip, |client| client.ip);
@@ -465,7 +477,8 @@ mod tests {
                 .collect();
             let claims = peer.is_trusted.then(|| Claims::of(&headers));
             let mut out = Buffer::default();
-            let id = tell(&peer, claims.as_ref(), None, "a.test", &mut out);
+            let id = Provenance::claimed(&peer, claims.as_ref(), None).id;
+            tell(&peer, claims.as_ref(), None, &id, "a.test", &mut out);
             let text = String::from_utf8(out.filled().to_vec()).unwrap();
             assert_eq!(line(&text, "x-request-id"), id.as_str());
             (line(&text, "x-request-id"), line(&text, "x-request-start"))

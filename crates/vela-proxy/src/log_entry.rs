@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::forwarded::Provenance;
 use crate::record::milliseconds;
+use crate::request_id::RequestId;
 
 /// A line of the access log in the making.
 #[derive(Debug, Default, Serialize)]
@@ -41,7 +42,6 @@ pub(crate) struct LogEntry {
     user_agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
 }
 
@@ -96,8 +96,14 @@ impl LogEntry {
     /// The request is for that host, and comes from there.
     pub(crate) fn understood(&mut self, provenance: &Provenance, host: &str) {
         host.clone_into(&mut self.host);
+        self.came_from(provenance);
+    }
+
+    /// The request comes from there. It has no id if its head could not be read.
+    pub(crate) fn came_from(&mut self, provenance: &Provenance) {
         self.client = Some(provenance.client);
-        self.request_id = Some(provenance.id.as_str().to_owned());
+        let id = Some(provenance.id.as_str()).filter(|id| !id.is_empty());
+        self.request_id = id.map(str::to_owned);
     }
 
     /// The finished line. `client` is who has the connection, which is of that scheme.
@@ -108,6 +114,8 @@ impl LogEntry {
         self.time = format!("{begun:.3}");
         self.duration_ms = milliseconds(took);
         self.client.get_or_insert(client);
+        self.request_id
+            .get_or_insert_with(|| RequestId::random().as_str().to_owned());
         self.scheme = scheme;
         let mut line = Vec::with_capacity(512);
         // A struct of texts and numbers can be written, and memory takes it.

@@ -77,6 +77,13 @@ impl Record {
         }
     }
 
+    /// What a head that is refused says of where it comes from.
+    pub(crate) fn came_from(&mut self, provenance: &Provenance) {
+        if let Some(entry) = &mut self.entry {
+            entry.came_from(provenance);
+        }
+    }
+
     /// The answer begins. A later one, after an upgrade that failed say, counts instead.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = status;

@@ -32,7 +32,7 @@ pub(crate) struct Asked {
 
 /// Reads a request's head, and lets `decide` say what becomes of the request. If it passes, writes
 /// the head that an upstream gets. The normalised host that it is for goes to `host`, and where it
-/// comes from to `provenance`.
+/// comes from to `provenance`, also of one that is refused.
 pub(crate) fn translate<'d>(
     head: &[u8],
     config: &ProxyConfig,
@@ -67,6 +67,10 @@ pub(crate) fn translate<'d>(
     else {
         return Err(Refusal::Malformed);
     };
+    let claims = peer.is_trusted.then(|| Claims::of(request.headers));
+    let client = claims.as_ref().and_then(|claims| claims.client(config));
+    // Before anything is refused: that is logged too.
+    *provenance = Provenance::claimed(peer, claims.as_ref(), client);
     if target.len() > limits.target_bytes {
         return Err(Refusal::TargetTooLong);
     }
@@ -97,11 +101,6 @@ pub(crate) fn translate<'d>(
     host.clear();
     host.push_str(&normalise(written_host).ok_or(Refusal::InvalidHost)?);
 
-    let claims = peer.is_trusted.then(|| Claims::of(request.headers));
-    let client = claims.as_ref().and_then(|claims| claims.client(config));
-    if let Some(client) = client {
-        provenance.client = client.ip;
-    }
     let decision = decide(&Destination {
         scheme: match claims.as_ref().and_then(Claims::proto) {
             Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
@@ -170,7 +169,8 @@ pub(crate) fn translate<'d>(
         }
         Framing::Chunked => out.append(b"transfer-encoding: chunked\r\n"),
     }
-    provenance.id = forwarded::tell(peer, claims.as_ref(), client, written_host, out);
+    let id = &provenance.id;
+    forwarded::tell(peer, claims.as_ref(), client, id, written_host, out);
     if let Some(prefix) = prefix {
         let given = claims.as_ref().and_then(Claims::prefix);
         let given = given.unwrap_or_default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 use tempfile::TempDir;
-use vela_proxy::{AccessLog, ProxyConfig, Rotation};
+use vela_proxy::{AccessLog, Limits, ProxyConfig, Rotation};
 
 use crate::world::{Backend, Client, LONG, World};
 
@@ -28,10 +28,14 @@ impl Logged {
     }
 
     fn to(path: PathBuf, dir: TempDir, rotation: Rotation) -> Logged {
+        Logged::with(ProxyConfig::default(), path, dir, rotation)
+    }
+
+    fn with(config: ProxyConfig, path: PathBuf, dir: TempDir, rotation: Rotation) -> Logged {
         let log = Arc::new(AccessLog::open(&path, rotation).unwrap());
         let world = World::with(ProxyConfig {
             access_log: Some(Arc::clone(&log)),
-            ..ProxyConfig::default()
+            ..config
         });
         Logged {
             world,
@@ -186,6 +190,68 @@ async fn each_end_of_a_request_has_a_name() {
         assert_eq!(line["status"], *status, "{line}");
         assert_eq!(line["outcome"], *outcome, "{line}");
     }
+}
+
+/// By the name of the client, not that of the proxy before this one.
+#[tokio::test]
+async fn what_is_refused_is_known_by_who_asked_and_an_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ProxyConfig {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        client_ip_header: Some("Client-IP".parse().unwrap()),
+        limits: Limits {
+            body_bytes: 3,
+            target_bytes: 300,
+            ..Limits::default()
+        },
+        ..ProxyConfig::default()
+    };
+    let path = dir.path().join("access.log");
+    let logged = Logged::with(config, path, dir, Rotation::default());
+    let backend = Backend::start("one").await;
+    drop(logged.world.route(&[backend.addr]).await);
+    let long = format!("/{}", "x".repeat(310));
+    let said = "Client-IP: 192.0.2.7\r\nX-Request-ID: abc\r\n";
+    for (line, rest, status) in [
+        (
+            "POST / HTTP/1.1",
+            "Host: a.test\r\nContent-Length: 4\r\n",
+            413,
+        ),
+        (
+            "POST / HTTP/1.1",
+            "Host: a.test\r\nContent-Length: x\r\n",
+            400,
+        ),
+        ("POST / HTTP/1.1", "Host: a.test\r\nExpect: x\r\n", 417),
+        ("GET / HTTP/1.1", "Host: a test\r\n", 400),
+        ("GET / HTTP/1.1", "", 400),
+        ("CONNECT a.test:1 HTTP/1.1", "Host: a.test\r\n", 501),
+        (&format!("GET {long} HTTP/1.1"), "Host: a.test\r\n", 414),
+    ] {
+        let mut client = logged.world.client().await;
+        client.send(format!("{line}\r\n{said}{rest}\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status, "{line} {rest}");
+    }
+    let mut lines = logged.lines(7).await;
+    for line in &lines {
+        assert_eq!(line["client"], "192.0.2.7", "{line}");
+        assert_eq!(line["request_id"], "abc", "{line}");
+    }
+    // What cannot be read says nothing. Each has an id all the same.
+    for asked in ["GET / HTTP/1.1\r\nClient-IP : 6\r\n\r\n", "\0", "GET /\n"] {
+        let mut client = logged.world.client().await;
+        client.send(asked).await;
+        assert_eq!(client.answer().await.status, 400, "{asked:?}");
+    }
+    lines = logged.lines(10).await;
+    for line in &lines[7..] {
+        assert_eq!(line["client"], "127.0.0.1", "{line}");
+        let id = line["request_id"].as_str().unwrap();
+        assert_eq!(id.len(), 32, "{line}");
+    }
+    assert!(backend.heads().is_empty());
 }
 
 #[tokio::test]
