@@ -35,6 +35,8 @@ pub(crate) struct Call<'a, C, U> {
 pub(crate) struct Upload {
     pub(crate) flow: Flow,
     pub(crate) state: Uploaded,
+    /// The client waits with the body until it is asked for it, so that none of it is passed on.
+    pub(crate) is_held: bool,
     /// An upstream ended the connection that it was sent over. It is not lost twice.
     pub(crate) was_lost: bool,
     pub(crate) departure: Departure,
@@ -74,6 +76,10 @@ pub(crate) enum Cut {
 
 /// How much a client may send ahead before the rest is left unread.
 pub(crate) const SENT_AHEAD: usize = 16 * 1024;
+/// How long an upstream may take to ask for the body of a client that waits for that. Many never
+/// ask. curl waits as long as well before it sends the body unasked.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl<C, U> Call<'_, C, U>
 where
@@ -134,10 +140,14 @@ where
             }
             self.patience.wait(Wait::Response, patience);
         }
-        self.patience.poll_over(cx).map(|wait| match wait {
-            Wait::Body => Err(Trouble::BodyTimedOut),
-            _ => Err(Trouble::ResponseTimedOut),
-        })
+        match ready!(self.patience.poll_over(cx)) {
+            Wait::Continue => {
+                self.ask_for_body();
+                self.poll_answer(cx, head_end, patience)
+            }
+            Wait::Body => Poll::Ready(Err(Trouble::BodyTimedOut)),
+            _ => Poll::Ready(Err(Trouble::ResponseTimedOut)),
+        }
     }
 
     /// Passes the response on until the client has all of it and the upstream all of the request.
@@ -199,7 +209,14 @@ where
         if self.upload.state != Uploaded::NotYet {
             return Poll::Ready(Ok(()));
         }
-        match ready!(self.upload.flow.poll_pass(cx, self.client, self.upstream)) {
+        let passed = match self.is_held(cx) {
+            true => match ready!(self.upstream.poll_flush(cx)) {
+                Ok(()) => return Poll::Pending,
+                Err(error) => Err(Broken::Sink(error)),
+            },
+            false => ready!(self.upload.flow.poll_pass(cx, self.client, self.upstream)),
+        };
+        match passed {
             Ok(()) => self.upload.state = Uploaded::Wholly,
             Err(Broken::Sink(error)) => {
                 tracing::debug!(%error, "an upstream does not take a request");
@@ -209,6 +226,20 @@ where
             Err(Broken::TooLarge) => return Poll::Ready(Err(Trouble::BodyTooLarge)),
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether the client still waits to be asked for the body. It need not wait for long.
+    fn is_held(&mut self, cx: &mut Context<'_>) -> bool {
+        let Upload { is_held, .. } = &mut *self.upload;
+        *is_held = *is_held
+            && self.client.input.is_empty()
+            && self.client.poll_fill(cx, SENT_AHEAD).is_pending();
+        *is_held
+    }
+
+    fn ask_for_body(&mut self) {
+        self.upload.is_held = false;
+        self.client.output.append(CONTINUE);
     }
 
     /// Ready when the client has left while the upstream does not take what it sends.
@@ -228,6 +259,9 @@ where
     /// Waits for the client to send the next piece of the body, or for the upstream to take it,
     /// which has as much time for that as for its response.
     fn wait_for_upload(&mut self, patience: Duration) {
+        if self.upload.is_held {
+            return self.patience.wait(Wait::Continue, ASKED_WITHIN);
+        }
         if self.upload.flow.has_moved() {
             self.patience.end();
         }
@@ -253,13 +287,17 @@ where
                 &input.filled()[..length],
                 limits,
                 self.asked,
-                self.may_stay,
+                // Who has its answer need not send the body, but may.
+                self.may_stay && !self.upload.is_held,
                 self.hsts,
                 &mut self.client.output,
             );
             input.consume(length);
             *head_end = HeadEnd::default();
             match answered {
+                Ok(answered) if answered.status == 100 && self.upload.is_held => {
+                    self.ask_for_body();
+                }
                 Ok(answered) if (100..200).contains(&answered.status) && answered.status != 101 => {
                 }
                 // Nobody has asked for it, or not to the end. Interim responses before it stay.
@@ -270,7 +308,12 @@ where
                     self.client.output.truncate(unsent);
                     return Err(Trouble::Malformed);
                 }
-                Ok(answered) => return Ok(Some(answered)),
+                Ok(answered) => {
+                    if self.upload.is_held {
+                        self.upload.state = Uploaded::Unwanted;
+                    }
+                    return Ok(Some(answered));
+                }
                 Err(response_head::Malformed) => return Err(Trouble::Malformed),
             }
         }
@@ -321,6 +364,16 @@ mod tests {
 
     /// The status of what comes of a request with such a body.
     async fn ask(client: DuplexStream, upstream: DuplexStream, body: Flow) -> Result<u16, Trouble> {
+        let is_held = false;
+        ask_for(client, upstream, body, is_held).await
+    }
+
+    async fn ask_for(
+        client: DuplexStream,
+        upstream: DuplexStream,
+        body: Flow,
+        is_held: bool,
+    ) -> Result<u16, Trouble> {
         let (mut client, mut upstream) = (Wire::new(client), Wire::new(upstream));
         upstream.output.append(HEAD);
         let config = ProxyConfig::default();
@@ -330,6 +383,7 @@ mod tests {
             upload: &mut Upload {
                 flow: body,
                 state: Uploaded::NotYet,
+                is_held,
                 was_lost: false,
                 departure: Departure::default(),
             },
@@ -339,7 +393,7 @@ mod tests {
                 is_idempotent: false,
                 is_http11: true,
                 keep_alive: true,
-                expects_continue: false,
+                expects_continue: is_held,
                 takes_trailers: false,
                 upgrades: false,
             },
@@ -414,5 +468,58 @@ mod tests {
             assert_eq!(answered, Err(trouble));
             assert_eq!(begun.elapsed(), limit);
         }
+    }
+
+    /// Whether or not the upstream ever does: the client is told once.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_asks_for_is_asked_for_in_time() {
+        for late_word in [&b""[..], CONTINUE, b"HTTP/1.1 100 Go on\r\nx: y\r\n\r\n"] {
+            let (mut outside, client) = duplex(1024);
+            let (upstream, mut app) = duplex(1024);
+            let begun = Instant::now();
+            let asking = tokio::spawn(ask_for(client, upstream, Flow::length(4), true));
+            app.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            let mut word = [0; CONTINUE.len()];
+            outside.read_exact(&mut word).await.unwrap();
+            assert_eq!(word, CONTINUE);
+            assert_eq!(begun.elapsed(), ASKED_WITHIN);
+            app.write_all(late_word).await.unwrap();
+            outside.write_all(b"body").await.unwrap();
+            let mut body = [0; 4];
+            app.read_exact(&mut body).await.unwrap();
+            assert_eq!(&body, b"body");
+            app.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .await
+                .unwrap();
+            assert_eq!(asking.await.unwrap(), Ok(204));
+            // The response's head was not written any more.
+            assert_eq!(outside.read(&mut word).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_unasked_waits_for_nothing() {
+        let begun = Instant::now();
+        for is_at_once in [true, false] {
+            let (mut outside, client) = duplex(1024);
+            let (upstream, mut app) = duplex(1024);
+            let asking = ask_for(client, upstream, Flow::length(4), true);
+            let mut asking = Box::pin(asking);
+            if !is_at_once {
+                assert!(futures::poll!(&mut asking).is_pending());
+                app.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            }
+            outside.write_all(b"body").await.unwrap();
+            assert!(futures::poll!(&mut asking).is_pending());
+            let mut came = [0; HEAD.len() + 4];
+            let length = app.read(&mut came).await.unwrap();
+            assert!(came[..length].ends_with(b"body"));
+            app.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .await
+                .unwrap();
+            assert_eq!(asking.await, Ok(204));
+            assert_eq!(outside.read(&mut came).await.unwrap(), 0);
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

@@ -69,7 +69,6 @@ const MAX_ROUTE_CHANGES: usize = 8;
 /// How old an unused connection may be for a request that could not be repeated should the
 /// upstream close it at that moment.
 const FRESH: Duration = Duration::from_secs(1);
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl<C: ClientStream> Client<C> {
     /// Answers the request whose head is in the first bytes of the input: by an upstream, or by a
@@ -109,6 +108,7 @@ impl<C: ClientStream> Client<C> {
         let mut upload = Upload {
             flow,
             state: Uploaded::NotYet,
+            is_held: asked.expects_continue,
             was_lost: false,
             departure: Departure::default(),
         };
@@ -249,8 +249,8 @@ impl<C: ClientStream> Client<C> {
 
     /// Sends a request to one of the generation's upstreams. It goes to another connection or
     /// upstream as long as that is safe: when it was not sent, or, once, when it is idempotent, has
-    /// no body, and met a kept connection that the upstream was just closing. More than once might
-    /// be to take one upstream after the other down with it (RFC 9110, 9.2.2).
+    /// no body or has kept it, and met a kept connection that the upstream was just closing. More
+    /// than once might be to take one upstream after the other down with it (RFC 9110, 9.2.2).
     async fn try_upstreams(
         &mut self,
         generation: &mut Visit,
@@ -316,7 +316,7 @@ impl<C: ClientStream> Client<C> {
                     }
                     Trouble::Lost
                         if is_reused
-                            && is_repeatable
+                            && (is_repeatable || (asked.is_idempotent && upload.is_held))
                             && connection.input.is_empty()
                             && connection.input.is_untouched() =>
                     {
@@ -349,9 +349,6 @@ impl<C: ClientStream> Client<C> {
         upload: &mut Upload,
         patience: Duration,
     ) -> Result<Answered, Trouble> {
-        if asked.expects_continue && self.wire.input.is_empty() {
-            self.wire.output.append(CONTINUE);
-        }
         let mut call = Call {
             client: &mut self.wire,
             upstream: connection,

@@ -11,6 +11,8 @@ pub(crate) enum Wait {
     FirstByte,
     Head,
     NextRequest,
+    /// The upstream's word that the body is wanted.
+    Continue,
     Body,
     Response,
     Write,

@@ -24,6 +24,7 @@ pub(crate) struct Asked {
     pub(crate) is_http11: bool,
     /// The client may send another request after this one.
     pub(crate) keep_alive: bool,
+    /// It may wait with its body until it is asked for it.
     pub(crate) expects_continue: bool,
     pub(crate) takes_trailers: bool,
     /// It asks for another protocol, and may.
@@ -169,6 +170,10 @@ pub(crate) fn translate<'d>(
         }
         Framing::Chunked => out.append(b"transfer-encoding: chunked\r\n"),
     }
+    let expects_continue = said.expect.is_some() && is_http11 && !flow.is_done();
+    if expects_continue {
+        out.append(b"expect: 100-continue\r\n");
+    }
     let id = &provenance.id;
     forwarded::tell(peer, claims.as_ref(), client, id, written_host, out);
     if let Some(prefix) = prefix {
@@ -201,7 +206,7 @@ pub(crate) fn translate<'d>(
         is_http11,
         // With a length beside the chunks, who knows what comes behind them (RFC 9112, 6.1).
         keep_alive: said.keeps_alive(is_http11) && !said.has_both_framings(),
-        expects_continue: said.expect.is_some() && is_http11 && !flow.is_done(),
+        expects_continue,
         takes_trailers: said.takes_trailers && is_http11,
         upgrades: protocol.is_some(),
     };

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -15,7 +15,8 @@ pub(crate) const GREETING: &str = "hello\n";
 /// How long its answer at `/large` is, in bytes.
 pub(crate) const LARGE: usize = 4 << 20;
 
-/// A small app: a page, a large one, and an echo that says what it was sent. Gives its address.
+/// A small app: a page, a large one, an echo that says what it was sent, and one that takes nothing.
+/// Gives its address.
 pub(crate) async fn start() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -35,7 +36,12 @@ pub(crate) async fn start() -> SocketAddr {
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
+    let mut status = StatusCode::OK;
     let answer = match parts.uri.path() {
+        "/refused" => {
+            status = StatusCode::PAYLOAD_TOO_LARGE;
+            Bytes::new()
+        }
         "/large" => Bytes::from(vec![b'x'; LARGE]),
         "/echo" => match body.collect().await {
             Ok(body) => described(&parts.method, &body.to_bytes()).into(),
@@ -44,7 +50,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         },
         _ => Bytes::from_static(GREETING.as_bytes()),
     };
-    Ok(Response::new(Full::new(answer)))
+    let mut response = Response::new(Full::new(answer));
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 /// What the app says of a request with that body.

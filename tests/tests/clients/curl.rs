@@ -98,6 +98,34 @@ async fn curl_waits_with_a_large_body_until_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn curl_uploads_nothing_that_the_app_refuses() {
+    let front = front(app::start().await).await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&body(8_000_000)).unwrap();
+    let output = run(
+        "curl",
+        &[
+            "--silent",
+            "--show-error",
+            "--header",
+            "Expect: 100-continue",
+            "--expect100-timeout",
+            "60",
+            "--max-time",
+            "30",
+            "--write-out",
+            "%{http_code} %{size_upload}",
+            "--data-binary",
+            &format!("@{}", file.path().display()),
+            &url(front.addr(), "/refused"),
+        ],
+    )
+    .await
+    .expect(0);
+    assert_eq!(output.stdout, "413 0");
+}
+
+#[tokio::test]
 async fn curl_speaks_the_older_version() {
     let front = front(app::start().await).await;
     let output = curl(&["--http1.0", "--verbose", &url(front.addr(), "/")]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -190,7 +190,7 @@ async fn interim_responses_pass() {
     assert_eq!(interim.unwrap().unwrap().status().as_u16(), 100);
     sending.send_data(Bytes::from("body"), true).unwrap();
     assert_eq!(answer(response).await.unwrap().body, "body");
-    assert!(!backend.last_head().contains("expect"));
+    assert!(backend.last_head().contains("expect: 100-continue\r\n"));
 
     let hinting = saying(
         "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </b>\r\n\r\n\
@@ -207,6 +207,31 @@ async fn interim_responses_pass() {
         );
     }
     assert_eq!(answer(response).await.unwrap().body, "ok");
+}
+
+/// By what it answers instead of asking for it.
+#[tokio::test]
+async fn an_app_refuses_a_body_that_it_has_not_seen() {
+    let world = World::start();
+    let refusing = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\nno";
+    world.route(saying(refusing).await).await;
+    let mut client = world.client().await;
+    for _ in 0..2 {
+        let mut asked = request("POST", "/");
+        let expected = HeaderValue::from_static("100-continue");
+        asked.headers_mut().insert("expect", expected);
+        let (mut response, mut sending) = client.send(asked, false).await;
+        let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+        assert!(interim.is_none(), "{interim:?}");
+        let answer = answer(response).await.unwrap();
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (StatusCode::PAYLOAD_TOO_LARGE, "no")
+        );
+        // The stream ends with it, and the others do not.
+        let ended = std::future::poll_fn(|cx| sending.poll_reset(cx)).await;
+        assert_eq!(ended.unwrap(), h2::Reason::NO_ERROR);
+    }
 }
 
 /// RFC 9113, 8.3.1.

@@ -8,6 +8,7 @@ mod access_log;
 mod balance;
 mod conformance;
 mod descriptors;
+mod expectations;
 mod http;
 mod metrics;
 mod pages;
