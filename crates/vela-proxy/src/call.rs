@@ -433,6 +433,23 @@ mod tests {
         }
     }
 
+    /// It need not have taken any of the request.
+    #[tokio::test]
+    async fn who_has_said_something_has_been_asked() {
+        let hints = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
+        for (says, trouble) in [(&b""[..], Trouble::Unsent), (hints, Trouble::Lost)] {
+            let (_outside, client) = duplex(1024);
+            let (mut upstream, mut app) = duplex(1024);
+            // There is no room for the head.
+            upstream.write_all(&[b'x'; 1024]).await.unwrap();
+            let mut asking = Box::pin(ask(client, upstream, Flow::length(0)));
+            app.write_all(says).await.unwrap();
+            assert!(futures::poll!(&mut asking).is_pending());
+            drop(app);
+            assert_eq!(asking.await, Err(trouble));
+        }
+    }
+
     /// Each side is waited for as it may be, however slow the other is.
     #[tokio::test(start_paused = true)]
     async fn the_upstream_has_its_time_for_each_piece_and_then_for_its_response() {
