@@ -442,6 +442,8 @@ body = 11
 write = 12
 connect = "500ms"
 response = 13
+linger = 15
+linger_idle = "1500ms"
 upstream_idle = 14
 tunnel_linger = 0
 [proxy.access_log]
@@ -528,6 +530,8 @@ secrets = false
     assert_eq!(seconds(timeouts.write), Some(12.0));
     assert_eq!(seconds(timeouts.connect), Some(0.5));
     assert_eq!(seconds(timeouts.response), Some(13.0));
+    assert_eq!(seconds(timeouts.linger), Some(15.0));
+    assert_eq!(seconds(timeouts.linger_idle), Some(1.5));
     assert_eq!(seconds(timeouts.upstream_idle), Some(14.0));
     assert_eq!(seconds(timeouts.tunnel_linger), Some(0.0));
     let log = proxy.access_log.as_ref().expect("set");

@@ -478,16 +478,18 @@ fn the_proxy_of_a_server() {
     4:8 expected a whole number from 0 to 9223372036854775807 (-)
     5:1 unknown key `idle_upstream` in [proxy.limits] (known here: `head`, `headers`, `target`, `body`, `connections`, `connections_per_address`, `idle_upstream_connections`)
     ");
-    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5"), @r#"
+    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nlinger = 0\nlinger_idle = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5"), @r#"
     2:10 must be longer than zero (-)
     3:14 must be longer than zero (-)
     4:8 must be longer than zero (-)
     5:9 must be longer than zero (-)
     6:11 must be longer than zero (-)
     7:12 must be longer than zero (-)
-    8:17 must be longer than zero (-)
-    9:17 `1` is not a duration (did you mean "1s"?)
-    10:1 unknown key `idle` in [proxy.timeouts] (known here: `header`, `keep_alive`, `body`, `write`, `connect`, `response`, `upstream_idle`, `tunnel_linger`)
+    8:10 must be longer than zero (-)
+    9:15 must be longer than zero (-)
+    10:17 must be longer than zero (-)
+    11:17 `1` is not a duration (did you mean "1s"?)
+    12:1 unknown key `idle` in [proxy.timeouts] (-)
     "#);
     assert_snapshot!(brief_server("[proxy.access_log]\nmax_size = 100\nkeep = 0\npaths = '/x'"), @r#"
     1:8 `path` is missing in [proxy.access_log] (add `path = "/var/log/vela/access.log"` under `[proxy.access_log]`)

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::forwarded::Provenance;
 use crate::head_end::{Extent, HeadEnd};
 use crate::in_flight::{InFlight, Pinned};
+use crate::lingering::{FAREWELL, Lingering};
 use crate::page::{Body, Page};
 use crate::patience::{Patience, Wait};
 use crate::peer::Peer;
@@ -124,9 +125,8 @@ impl<C: ClientStream> Client<C> {
             };
             match after {
                 After::Next => {}
-                After::Linger => return self.linger().await,
                 After::Close if self.wire.input.is_empty() => return self.close().await,
-                After::Close => return self.linger().await,
+                After::Linger | After::Close => return self.linger(&mut stopping).await,
                 After::Reset => return self.wire.stream.reset_when_closed(),
             }
         }
@@ -311,7 +311,7 @@ impl<C: ClientStream> Client<C> {
             return;
         }
         self.patience.end();
-        self.patience.wait(Wait::Linger, LINGER);
+        self.patience.wait(Wait::Linger, FAREWELL);
         poll_fn(|cx| {
             match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
                 // It may have gone first.
@@ -322,35 +322,15 @@ impl<C: ClientStream> Client<C> {
         .await;
     }
 
-    /// Closes in a way that lets the last answer arrive. To close while the client still sends is
-    /// to reset the connection, and a reset overtakes what the client has not read yet.
-    async fn linger(&mut self) {
+    /// Closes in a way that lets the last answer arrive.
+    async fn linger(&mut self, stopping: &mut Stopping<'_>) {
         self.wire.input.release();
         self.wire.output.release();
         self.patience.end();
-        self.patience.wait(Wait::Linger, LINGER);
-        let mut unwanted = LINGER_BYTES;
-        let mut is_shut = false;
+        let mut lingering = Lingering::new(&self.worker.config.timeouts);
         poll_fn(|cx| {
-            if !is_shut {
-                match Pin::new(&mut self.wire.stream).poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => is_shut = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    // Its end is a word that the client does not take.
-                    Poll::Pending => return self.patience.poll_over(cx).map(|_| ()),
-                }
-            }
-            while unwanted > 0 {
-                match self.wire.poll_fill(cx, 1) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(count)) => {
-                        unwanted = unwanted.saturating_sub(count);
-                        self.wire.input.consume(count);
-                    }
-                    Poll::Pending => return self.patience.poll_over(cx).map(|_| ()),
-                }
-            }
-            Poll::Ready(())
+            let is_stopping = stopping.poll(cx);
+            lingering.poll(cx, &mut self.wire, &mut self.patience, is_stopping)
         })
         .await;
     }
@@ -397,9 +377,6 @@ impl<'a> Stopping<'a> {
 const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
-/// How long, and for how many bytes, a client that has its answer may go on sending.
-pub(crate) const LINGER: Duration = Duration::from_secs(1);
-pub(crate) const LINGER_BYTES: usize = 256 * 1024;
 /// How much of a page of the proxy's own is held for a client at a time.
 const PAGE_PIECE: usize = 15 * 1024;
 
@@ -431,6 +408,8 @@ mod tests {
             header_read: Duration::from_secs(10),
             keep_alive: Duration::from_secs(70),
             write: Duration::from_secs(60),
+            linger: Duration::from_secs(30),
+            linger_idle: Duration::from_secs(5),
             ..Timeouts::default()
         }
     }
@@ -473,7 +452,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(answer.contains("connection: close\r\n"));
         serving.await.unwrap();
-        assert!(begun.elapsed() <= Duration::from_secs(12) + LINGER);
+        assert!(begun.elapsed() <= Duration::from_secs(12) + limits().linger_idle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -527,26 +506,71 @@ mod tests {
         }
         serving.await.unwrap();
         assert!(begun.elapsed() >= Duration::from_secs(60));
-        assert!(begun.elapsed() < Duration::from_secs(62));
+        assert!(begun.elapsed() < Duration::from_secs(62) + limits().linger_idle);
+    }
+
+    /// One whose upload is not wanted, and which sends some of it, many times so much later.
+    async fn upload(client: &mut DuplexStream, pause: Duration, times: usize) -> bool {
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 999999999\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(answer(client).await.starts_with("HTTP/1.1 404 "));
+        for _ in 0..times {
+            tokio::time::sleep(pause).await;
+            if client.write_all(&[0; 64 * 1024]).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_still_sends_is_not_reset_at_once() {
+    async fn a_client_that_still_sends_is_not_reset_for_a_while() {
+        let (mut client, serving, worker) = serve(limits());
+        assert!(upload(&mut client, Duration::from_millis(100), 200).await);
+        // It holds a place all the time.
+        assert_eq!(worker.counters.connections.load(Ordering::Relaxed), 1);
+        assert_eq!(worker.counters.in_flight.load(Ordering::Relaxed), 0);
+        let begun = Instant::now();
+        serving.await.unwrap();
+        assert_eq!(begun.elapsed(), limits().linger_idle);
+        assert_eq!(worker.counters.connections.load(Ordering::Relaxed), 0);
+
+        // One that has sent all of it closes.
+        let (mut client, serving, _worker) = serve(limits());
+        assert!(upload(&mut client, Duration::from_millis(100), 200).await);
+        client.shutdown().await.unwrap();
+        let begun = Instant::now();
+        serving.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_without_end_is_not_listened_to_without_end() {
         let (mut client, serving, _worker) = serve(limits());
         let begun = Instant::now();
-        client
-            .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9999999\r\n\r\n")
-            .await
-            .unwrap();
-        assert!(answer(&mut client).await.starts_with("HTTP/1.1 404 "));
-        let mut sent = 0;
-        while client.write_all(&[0; 1024]).await.is_ok() {
-            sent += 1024;
-        }
-        let most = LINGER_BYTES + 32 * 1024;
-        assert!((LINGER_BYTES..=most).contains(&sent), "{sent}");
+        assert!(!upload(&mut client, Duration::from_secs(4), 100).await);
+        assert_eq!(begun.elapsed(), Duration::from_secs(32));
         serving.await.unwrap();
-        assert!(begun.elapsed() < LINGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_still_sends_does_not_hold_up_the_stop() {
+        for is_early in [false, true] {
+            let (mut client, serving, worker) = serve(limits());
+            if is_early {
+                stop(&worker);
+            }
+            assert!(upload(&mut client, Duration::from_millis(10), 30).await);
+            let begun = Instant::now();
+            stop(&worker);
+            while client.write_all(&[0; 1024]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            serving.await.unwrap();
+            assert!(begun.elapsed() <= FAREWELL + Duration::from_millis(10));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -556,7 +580,7 @@ mod tests {
         client.write_all(b"\x16\x03\x01").await.unwrap();
         assert!(answer(&mut client).await.starts_with("HTTP/1.1 400 "));
         serving.await.unwrap();
-        assert_eq!(begun.elapsed(), LINGER);
+        assert_eq!(begun.elapsed(), limits().linger_idle);
     }
 
     #[tokio::test(start_paused = true)]

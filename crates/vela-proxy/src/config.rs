@@ -78,6 +78,12 @@ pub struct Timeouts {
     /// How long a tunnel goes on after one of its two sides has closed and nothing has come from
     /// the other. Default 10 s.
     pub tunnel_linger: Duration,
+    /// For a client to end what it sends after the answer that ends its connection, in all. That is
+    /// thrown away, since to close before would destroy an answer that the client has not read.
+    /// Default 30 s; 1 s at most when the proxy stops.
+    pub linger: Duration,
+    /// For the next piece of that. Default 5 s.
+    pub linger_idle: Duration,
     /// How long an unused connection to an upstream is kept. Default 4 s: common application
     /// servers close theirs after 5, and the side that closes first should be the proxy.
     pub upstream_idle: Duration,
@@ -94,6 +100,8 @@ impl Default for Timeouts {
             response: Duration::from_secs(60),
             replacement: Duration::from_millis(100),
             tunnel_linger: Duration::from_secs(10),
+            linger: Duration::from_secs(30),
+            linger_idle: Duration::from_secs(5),
             upstream_idle: Duration::from_secs(4),
         }
     }

@@ -139,6 +139,7 @@ mod host_pattern;
 mod http2;
 mod in_flight;
 mod lines;
+mod lingering;
 mod listener;
 mod log_entry;
 mod log_file;

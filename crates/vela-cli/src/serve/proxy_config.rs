@@ -61,6 +61,8 @@ fn timeouts(section: &ProxyTimeouts, default: Timeouts) -> Timeouts {
         write: section.write.unwrap_or(default.write),
         connect: section.connect.unwrap_or(default.connect),
         response: section.response.unwrap_or(default.response),
+        linger: section.linger.unwrap_or(default.linger),
+        linger_idle: section.linger_idle.unwrap_or(default.linger_idle),
         upstream_idle: section.upstream_idle.unwrap_or(default.upstream_idle),
         tunnel_linger: section.tunnel_linger.unwrap_or(default.tunnel_linger),
         ..default
@@ -136,7 +138,8 @@ mod tests {
              [proxy.limits]\nhead = \"32K\"\nheaders = 50\ntarget = \"8K\"\nbody = \"1G\"\n\
              connections = 1000\nconnections_per_address = 20\nidle_upstream_connections = 7\n\
              [proxy.timeouts]\nheader = \"1s\"\nkeep_alive = \"2s\"\nbody = \"3s\"\nwrite = \"4s\"\n\
-             connect = \"5s\"\nresponse = \"6s\"\nupstream_idle = \"7s\"\ntunnel_linger = \"8s\"\n",
+             connect = \"5s\"\nresponse = \"6s\"\nupstream_idle = \"7s\"\ntunnel_linger = \"8s\"\n\
+             linger = \"9s\"\nlinger_idle = \"10s\"\n",
             dir.path().display()
         );
         let seconds = Duration::from_secs;
@@ -152,6 +155,8 @@ mod tests {
                     response: seconds(6),
                     upstream_idle: seconds(7),
                     tunnel_linger: seconds(8),
+                    linger: seconds(9),
+                    linger_idle: seconds(10),
                     ..Timeouts::default()
                 },
                 limits: Limits {

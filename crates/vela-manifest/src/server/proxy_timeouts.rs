@@ -20,6 +20,10 @@ pub struct ProxyTimeouts {
     pub connect: Option<Duration>,
     /// `response`: for an instance to begin its response.
     pub response: Option<Duration>,
+    /// `linger`: for a client to end what it sends after its last answer, in all.
+    pub linger: Option<Duration>,
+    /// `linger_idle`: for the next piece of that.
+    pub linger_idle: Option<Duration>,
     /// `upstream_idle`: for an unused connection to an instance to be used again.
     pub upstream_idle: Option<Duration>,
     /// `tunnel_linger`: for the other side of a WebSocket of which one side has closed.
@@ -36,6 +40,8 @@ impl ProxyTimeouts {
             write: positive("write"),
             connect: positive("connect"),
             response: positive("response"),
+            linger: positive("linger"),
+            linger_idle: positive("linger_idle"),
             upstream_idle: positive("upstream_idle"),
             tunnel_linger: section.read("tunnel_linger", Value::duration),
         }

@@ -21,7 +21,7 @@ use h2::server::SendResponse;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::client::{Client, LINGER, LINGER_BYTES};
+use crate::client::Client;
 use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
 use crate::peer::Peer;
@@ -160,14 +160,10 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
         if socket.shutdown().await.is_err() {
             return;
         }
-        for _ in 0..LINGER_BYTES / unwanted.len() {
-            if let Ok(0) | Err(_) = socket.read(&mut unwanted).await {
-                return;
-            }
-        }
+        while matches!(socket.read(&mut unwanted).await, Ok(1..)) {}
     };
     // Whoever is not gone by then is not waited for.
-    timeout(LINGER, lingering).await.ok();
+    timeout(FAREWELL, lingering).await.ok();
 }
 
 /// A request, and where its response goes.
