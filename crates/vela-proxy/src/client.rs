@@ -183,7 +183,7 @@ impl<C: ClientStream> Client<C> {
                 Poll::Pending => break,
             }
         }
-        let is_idle = self.wire.input.is_empty();
+        let is_idle = self.is_idle();
         if is_idle && stopping.is_some_and(|stopping| stopping.poll(cx)) {
             return Poll::Ready(Next::Stop);
         }
@@ -196,6 +196,13 @@ impl<C: ClientStream> Client<C> {
         self.patience.poll_over(cx).map(Next::Late)
     }
 
+    /// Whether no request has begun. Half of an empty line begins none, or a client could stay
+    /// without a request for as long as it sends halves.
+    fn is_idle(&self) -> bool {
+        let begun = self.wire.input.filled();
+        begun.is_empty() || begun == HALF_A_LINE
+    }
+
     /// Whether what has come is a head.
     fn look(&mut self) -> Option<Next> {
         let input = &mut self.wire.input;
@@ -204,7 +211,7 @@ impl<C: ClientStream> Client<C> {
             input.consume(2);
         }
         let first = *input.filled().first()?;
-        if input.filled() == b"\r" {
+        if input.filled() == HALF_A_LINE {
             return None;
         }
         let limits = &self.worker.config.limits;
@@ -237,7 +244,7 @@ impl<C: ClientStream> Client<C> {
         let mut chance = Box::pin(tokio::time::sleep(chance));
         poll_fn(|cx| {
             let next = self.poll_next(cx, None);
-            if next.is_pending() && self.wire.input.is_empty() {
+            if next.is_pending() && self.is_idle() {
                 return chance.as_mut().poll(cx).map(|()| Next::End);
             }
             next
@@ -373,6 +380,7 @@ impl<'a> Stopping<'a> {
     }
 }
 
+const HALF_A_LINE: &[u8] = b"\r";
 /// What stands beside the target in a request's first line, at most.
 const METHOD_AND_VERSION: usize = 64;
 /// How long a new connection has for its first request after a stop: who connects asks at once.
@@ -581,6 +589,48 @@ mod tests {
         assert!(answer(&mut client).await.starts_with("HTTP/1.1 400 "));
         serving.await.unwrap();
         assert_eq!(begun.elapsed(), limits().linger_idle);
+    }
+
+    /// Empty lines are allowed before a request, and are no request.
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_extend_nothing() {
+        for has_asked in [false, true] {
+            let (mut client, serving, _worker) = serve(limits());
+            let mut most = limits().header_read;
+            if has_asked {
+                client.write_all(GET).await.unwrap();
+                answer(&mut client).await;
+                most = limits().keep_alive;
+            }
+            let begun = Instant::now();
+            let sending = async {
+                for byte in b"\r\n".iter().cycle() {
+                    tokio::time::sleep(Duration::from_secs(7)).await;
+                    if client.write_all(&[*byte]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(4 * most, sending)
+                .await
+                .expect("an end");
+            serving.await.unwrap();
+            assert!(begun.elapsed() <= most + limits().linger_idle + Duration::from_secs(7));
+        }
+    }
+
+    /// Nor does half of one hold up the stop.
+    #[tokio::test(start_paused = true)]
+    async fn half_an_empty_line_is_no_request_at_the_stop() {
+        let (mut client, serving, worker) = serve(limits());
+        client.write_all(GET).await.unwrap();
+        answer(&mut client).await;
+        client.write_all(b"\r").await.unwrap();
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        stop(&worker);
+        serving.await.unwrap();
+        assert!(begun.elapsed() <= FAREWELL + Duration::from_millis(1));
     }
 
     #[tokio::test(start_paused = true)]
