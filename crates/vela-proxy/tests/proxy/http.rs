@@ -459,6 +459,8 @@ async fn slow_clients_lose_their_connection_and_nothing_else() {
         header_read: Duration::from_secs(2),
         keep_alive: Duration::from_millis(300),
         body_read: Duration::from_secs(1),
+        // The client below sends for as long as it can.
+        linger: Duration::from_secs(2),
         ..Timeouts::default()
     };
     let world = World::with(ProxyConfig {

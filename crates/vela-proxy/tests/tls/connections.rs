@@ -121,6 +121,21 @@ async fn all_that_goes_through_a_tunnel_arrives_while_it_is_open() {
     assert!(echo.iter().all(|&byte| byte == b'x'));
 }
 
+/// Also to a client that reads nothing before it has sent all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_nobody_wants_is_answered() {
+    let world = World::start().await;
+    let mut client = connect(&world, TcpStream::connect(world.https).await.unwrap()).await;
+    let head = format!("POST / HTTP/1.1\r\nhost: none.test\r\ncontent-length: {LARGE}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&vec![b'x'; LARGE]).await.unwrap();
+    client.flush().await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(LONG, client.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_last_response_is_said() {
     let world = World::start().await;
