@@ -131,7 +131,7 @@ where
                 return Poll::Ready(Err(Trouble::ClientGone));
             }
             self.wait_for_upload(patience);
-        } else if poll_gone(self.client, cx).is_ready() {
+        } else if poll_gone(self.client, &mut self.upload.departure, cx).is_ready() {
             return Poll::Ready(Err(Trouble::ClientGone));
         } else {
             // It was the last piece.
@@ -196,7 +196,7 @@ where
                 self.patience.end();
                 let gone = match self.upload.state {
                     Uploaded::NotYet => self.client.stream.poll_left(cx),
-                    _ => poll_gone(self.client, cx),
+                    _ => poll_gone(self.client, &mut self.upload.departure, cx),
                 };
                 return gone.map(|()| Err(Cut::ByClient));
             }
@@ -320,20 +320,26 @@ where
     }
 }
 
-/// Ready when the client has gone. What it sends ahead is kept, up to a limit.
-pub(crate) fn poll_gone<C>(client: &mut Wire<C>, cx: &mut Context<'_>) -> Poll<()>
+/// Ready when the client has gone. What it sends ahead is kept, up to a limit, and from there on its
+/// departure is looked for.
+pub(crate) fn poll_gone<C>(
+    client: &mut Wire<C>,
+    departure: &mut Departure,
+    cx: &mut Context<'_>,
+) -> Poll<()>
 where
     C: ClientStream,
 {
     if client.stream.poll_left(cx).is_ready() {
         return Poll::Ready(());
     }
-    loop {
+    while client.input.len() < SENT_AHEAD {
         match ready!(client.poll_fill(cx, SENT_AHEAD)) {
             Ok(0) | Err(_) => return Poll::Ready(()),
             Ok(_) => {}
         }
     }
+    departure.poll(cx, &client.stream)
 }
 
 /// The shortest of the limits that a client's connection may meet.

@@ -168,7 +168,8 @@ impl<C: ClientStream> Client<C> {
 
     /// Whether the client has sent all that it ever will.
     async fn has_client_gone(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(poll_gone(&mut self.wire, cx).is_ready())).await
+        let mut departure = Departure::default();
+        poll_fn(|cx| Poll::Ready(poll_gone(&mut self.wire, &mut departure, cx).is_ready())).await
     }
 
     /// Answers by a page of the proxy's own; `is_sound` says that the request is, so that another
@@ -487,9 +488,12 @@ async fn unless_gone<C, T>(
 where
     C: ClientStream,
 {
+    let mut departure = Departure::default();
     poll_fn(|cx| match what.as_mut().poll(cx) {
         Poll::Ready(come) => Poll::Ready(Ok(come)),
-        Poll::Pending => poll_gone(client, cx).map(|()| Err(Unanswered::ClientGone)),
+        Poll::Pending => {
+            poll_gone(client, &mut departure, cx).map(|()| Err(Unanswered::ClientGone))
+        }
     })
     .await
 }

@@ -10,6 +10,7 @@ mod conformance;
 mod descriptors;
 mod expectations;
 mod http;
+mod leaving;
 mod metrics;
 mod pages;
 mod responses;

@@ -28,11 +28,14 @@ impl World {
     }
 
     pub(crate) fn with(config: ProxyConfig) -> World {
+        World::on(TcpListener::bind("127.0.0.1:0").unwrap(), config)
+    }
+
+    pub(crate) fn on(listener: TcpListener, config: ProxyConfig) -> World {
         let proxy = Proxy::new(ProxyConfig {
             workers: NonZeroUsize::new(2).unwrap(),
             ..config
         });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let serving = proxy.serve(vec![listener]).unwrap();
         World {
