@@ -448,11 +448,14 @@ impl<C: ClientStream> Client<C> {
             drop(connection);
         }
         drop(generation);
+        // What is missing is told by the end of the connection, or by nothing.
+        let is_missed =
+            download.ends_by_closing() && !(download.is_done() && self.wire.output.is_empty());
         match ended {
             Ok(()) if upload.state != Uploaded::Wholly => After::Linger,
             Ok(()) if answered.client_stays => After::Next,
             Ok(()) => After::Close,
-            Err(Cut::ByUpstream) if download.ends_by_closing() => After::Reset,
+            Err(Cut::ByUpstream | Cut::ByClient) if is_missed => After::Reset,
             Err(Cut::ByUpstream | Cut::AtCurfew) => After::Close,
             Err(Cut::ByClient) => After::Linger,
         }

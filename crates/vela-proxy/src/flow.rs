@@ -113,7 +113,7 @@ impl Flow {
 
     /// Whether only the end of the connection tells who gets the body where it ends.
     pub(crate) fn ends_by_closing(&self) -> bool {
-        !self.to_chunks && matches!(self.source, Source::Chunks(_) | Source::UntilClose)
+        !self.to_chunks && !matches!(self.source, Source::Length(_))
     }
 
     /// Whether anything has moved since this was asked last.

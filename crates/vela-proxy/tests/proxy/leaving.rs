@@ -1,5 +1,6 @@
 //! Clients that leave, and clients that do not take what they are sent.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -175,6 +176,7 @@ struct Untaken {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
+    None,
     Endless,
 }
 
@@ -219,4 +221,47 @@ async fn a_response_that_nobody_takes_is_given_up() {
             })
             .await;
     }
+}
+
+/// An old client knows the end of such a response by the end of its connection only.
+#[tokio::test]
+async fn what_an_old_client_does_not_take_ends_by_a_reset() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = |length: usize| format!("{length:x}\r\n{}\r\n", "x".repeat(length));
+    for (response, rest) in [
+        ("HTTP/1.1 200 OK\r\n\r\n".to_owned(), Rest::Endless),
+        (format!("{chunked}{:x}\r\n", 1 << 30), Rest::Endless),
+        // The proxy has all of it.
+        (format!("{chunked}{}0\r\n\r\n", chunk(60_000)), Rest::None),
+    ] {
+        let get = "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n";
+        let mut untaken = untaken(get, response.into_bytes(), rest).await;
+        let ended = timeout(LONG, untaken.upstream).await;
+        ended.expect("an end at the upstream").unwrap();
+        let mut got = Vec::new();
+        let read = timeout(LONG, untaken.client.read_to_end(&mut got)).await;
+        assert!(got.len() < 60_000, "{}", got.len());
+        let error = read.expect("an end").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+/// It is the request that is cut then.
+#[tokio::test]
+async fn a_whole_response_to_an_old_client_is_none_that_is_cut() {
+    let world = World::with(with(Timeouts {
+        body_read: Duration::from_millis(300),
+        ..Timeouts::default()
+    }));
+    let response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n";
+    let (addr, _upstream) = upstream(response.to_vec(), Rest::None).await;
+    drop(world.route(&[addr]).await);
+    let mut client = world.client().await;
+    client
+        .send("POST / HTTP/1.0\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc")
+        .await;
+    let mut got = String::new();
+    let read = timeout(LONG, client.socket.read_to_string(&mut got)).await;
+    read.expect("an end").expect("a clean one");
+    assert!(got.ends_with("\r\n\r\nwhole"), "{got}");
 }
