@@ -573,9 +573,14 @@ mod tests {
             assert!(upload(&mut client, Duration::from_millis(10), 30).await);
             let begun = Instant::now();
             stop(&worker);
-            while client.write_all(&[0; 1024]).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let sending = async {
+                while client.write_all(&[0; 1024]).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(10 * FAREWELL, sending)
+                .await
+                .expect("an end");
             serving.await.unwrap();
             assert!(begun.elapsed() <= FAREWELL + Duration::from_millis(10));
         }

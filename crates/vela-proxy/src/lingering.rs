@@ -23,7 +23,8 @@ pub(crate) struct Lingering {
     is_hurried: bool,
 }
 
-/// How long a client may take to see that its connection ends when the proxy stops, or is owed no more.
+/// How long a client may take to see that its connection ends, when the proxy stops and where it is
+/// owed no answer.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Lingering {

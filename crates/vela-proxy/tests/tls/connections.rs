@@ -124,7 +124,16 @@ async fn all_that_goes_through_a_tunnel_arrives_while_it_is_open() {
 /// Also to a client that reads nothing before it has sent all.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_nobody_wants_is_answered() {
-    let world = World::start().await;
+    let config = ProxyConfig {
+        timeouts: Timeouts {
+            linger: 2 * LONG,
+            linger_idle: LONG,
+            ..Timeouts::default()
+        },
+        ..ProxyConfig::default()
+    };
+    let settings = TlsSettings::default();
+    let world = World::configured(config, settings, |listener| listener, |http| http).await;
     let mut client = connect(&world, TcpStream::connect(world.https).await.unwrap()).await;
     let head = format!("POST / HTTP/1.1\r\nhost: none.test\r\ncontent-length: {LARGE}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
