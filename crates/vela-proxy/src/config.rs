@@ -84,6 +84,9 @@ pub struct Timeouts {
     pub linger: Duration,
     /// For the next piece of that. Default 5 s.
     pub linger_idle: Duration,
+    /// For tunnels and event streams to end when the proxy is [shut down](crate::Serving::shutdown),
+    /// each at a moment of its own, at random; never longer than the shutdown may take. Default 2 s.
+    pub stop_streams: Duration,
     /// How long an unused connection to an upstream is kept. Default 4 s: common application
     /// servers close theirs after 5, and the side that closes first should be the proxy.
     pub upstream_idle: Duration,
@@ -102,6 +105,7 @@ impl Default for Timeouts {
             tunnel_linger: Duration::from_secs(10),
             linger: Duration::from_secs(30),
             linger_idle: Duration::from_secs(5),
+            stop_streams: Duration::from_secs(2),
             upstream_idle: Duration::from_secs(4),
         }
     }

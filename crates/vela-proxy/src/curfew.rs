@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// Tells the streams of a generation when they have to end: each at a moment of its own, at random
-/// in the last half of the time, so that not all clients come back at once.
+/// Tells streams when they have to end: each at a moment of its own, at random, so that not all
+/// clients come back at once.
 #[derive(Debug, Default)]
 pub(crate) struct Curfew {
     hours: OnceLock<Hours>,
@@ -28,8 +28,18 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const PART_FOR_FAREWELL: u32 = 8;
 
 impl Curfew {
-    /// No stream lasts longer than `limit` from now on. Only the first time counts.
+    /// No stream lasts longer than `limit` from now on, and none has to end in the first half of
+    /// it. Only the first time counts.
     pub(crate) fn tell(&self, limit: Duration) {
+        self.tell_after(limit / 2, limit);
+    }
+
+    /// The same where the first ones end at once: somebody waits for the last one.
+    pub(crate) fn hurry(&self, limit: Duration) {
+        self.tell_after(Duration::ZERO, limit);
+    }
+
+    fn tell_after(&self, peace: Duration, limit: Duration) {
         let begin = Instant::now();
         // A time beyond the clock's range is no limit.
         let Some(end) = begin.checked_add(limit) else {
@@ -37,7 +47,7 @@ impl Curfew {
         };
         let farewell = FAREWELL.min(limit / PART_FOR_FAREWELL);
         self.hours.get_or_init(|| Hours {
-            first: begin + limit / 2,
+            first: begin + peace,
             last: end - farewell,
             end,
         });
@@ -62,18 +72,25 @@ impl Curfew {
     }
 }
 
-/// One stream's wait for its moment: registered once, and without a timer until it has been told.
+/// One stream's wait for its moment, by the first of its curfews that has one: registered once, and
+/// without a timer until it has been told.
 pub(crate) struct Bedtime<'a> {
-    curfew: &'a Curfew,
+    curfews: [&'a Curfew; 2],
     moment: Pin<Box<dyn Future<Output = Instant> + Send + 'a>>,
     is_known: bool,
 }
 
 impl<'a> Bedtime<'a> {
-    pub(crate) fn new(curfew: &'a Curfew) -> Bedtime<'a> {
+    pub(crate) fn new(curfews: [&'a Curfew; 2]) -> Bedtime<'a> {
+        let [one, other] = curfews;
         Bedtime {
-            curfew,
-            moment: Box::pin(curfew.moment()),
+            curfews,
+            moment: Box::pin(async {
+                tokio::select! {
+                    until = one.moment() => until,
+                    until = other.moment() => until,
+                }
+            }),
             is_known: false,
         }
     }
@@ -82,7 +99,8 @@ impl<'a> Bedtime<'a> {
     /// for as long as it lives, and not again when it was ready.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         // To ask the notification each time that a byte moves would be to take its lock.
-        if std::mem::replace(&mut self.is_known, true) && self.curfew.hours.get().is_none() {
+        let is_told = || self.curfews.iter().any(|one| one.hours.get().is_some());
+        if std::mem::replace(&mut self.is_known, true) && !is_told() {
             return Poll::Pending;
         }
         self.moment.as_mut().poll(cx)
@@ -101,7 +119,8 @@ mod tests {
     fn stream(curfew: &Arc<Curfew>) -> tokio::task::JoinHandle<(Instant, Instant)> {
         let curfew = Arc::clone(curfew);
         tokio::spawn(async move {
-            let mut bedtime = Bedtime::new(&curfew);
+            let other = Curfew::default();
+            let mut bedtime = Bedtime::new([&curfew, &other]);
             let until = poll_fn(|cx| bedtime.poll(cx)).await;
             (Instant::now(), until)
         })
@@ -148,5 +167,45 @@ mod tests {
         curfew.tell(Duration::ZERO);
         let (moment, until) = late.await.unwrap();
         assert!(moment - begun <= Duration::from_millis(1) && until <= moment);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_hurry_streams_end_over_the_whole_time() {
+        let curfew = Arc::new(Curfew::default());
+        let streams: Vec<_> = (0..400).map(|_| stream(&curfew)).collect();
+        tokio::task::yield_now().await;
+        let told = Instant::now();
+        curfew.hurry(LIMIT);
+        let mut quarters = [0; 4];
+        for stream in streams {
+            let (moment, until) = stream.await.unwrap();
+            assert!(until <= told + LIMIT);
+            quarters[((moment - told).as_secs_f64() / (LIMIT.as_secs_f64() / 4.0)) as usize] += 1;
+        }
+        assert!(quarters.iter().all(|&count| count > 50), "{quarters:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_curfews_the_earlier_moment_counts() {
+        let long = 10 * LIMIT;
+        for (limits, latest) in [([long, LIMIT], LIMIT), ([LIMIT, long], LIMIT)] {
+            let curfews = Arc::new([Curfew::default(), Curfew::default()]);
+            let stream = tokio::spawn({
+                let curfews = Arc::clone(&curfews);
+                async move {
+                    let [one, other] = &*curfews;
+                    let mut bedtime = Bedtime::new([one, other]);
+                    poll_fn(|cx| bedtime.poll(cx)).await;
+                    Instant::now()
+                }
+            });
+            tokio::task::yield_now().await;
+            let told = Instant::now();
+            for (curfew, limit) in curfews.iter().zip(limits) {
+                curfew.tell(limit);
+                tokio::task::yield_now().await;
+            }
+            assert!(stream.await.unwrap() - told <= latest);
+        }
     }
 }

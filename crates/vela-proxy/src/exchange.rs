@@ -393,14 +393,14 @@ impl<C: ClientStream> Client<C> {
             generation.become_stream();
             self.record.streams(&self.worker, Stream::Tunnel);
             let linger = self.worker.config.timeouts.tunnel_linger;
-            let curfew = generation.curfew();
+            let curfews = [generation.curfew(), self.worker.stop.curfew()];
             let Record {
                 bytes_in,
                 bytes_out,
                 ..
             } = &mut self.record;
             let carried = (bytes_in, bytes_out);
-            let tunnel = tunnel(&mut self.wire, &mut connection, linger, curfew, carried);
+            let tunnel = tunnel(&mut self.wire, &mut connection, linger, curfews, carried);
             Box::pin(tunnel).await;
             // The connection has gone before the pin goes.
             drop(connection);
@@ -411,7 +411,8 @@ impl<C: ClientStream> Client<C> {
         if answered.is_event_stream {
             generation.become_stream();
             self.record.streams(&self.worker, Stream::Events);
-            bedtime = Some(Bedtime::new(generation.curfew()));
+            let curfews = [generation.curfew(), self.worker.stop.curfew()];
+            bedtime = Some(Bedtime::new(curfews));
         }
         let is_early = upload.state != Uploaded::Wholly;
         let mut download = answered.flow;

@@ -74,7 +74,7 @@ impl Proxy {
     ) -> io::Result<Serving> {
         let listeners: Vec<Listener> = listeners.into_iter().map(Into::into).collect();
         let config = &self.inner.config;
-        let stop = Arc::new(Stop::default());
+        let stop = Arc::new(Stop::new(config.timeouts.stop_streams));
         let (crew, parts) = Crew::of(config.workers.get());
         let crew = Arc::new(crew);
         let workers: Vec<_> = parts

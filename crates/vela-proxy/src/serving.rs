@@ -95,9 +95,12 @@ impl Serving {
         Ok(serving)
     }
 
-    /// Stops accepting, lets the requests and tunnels in flight end, `deadline` at most, and ends
-    /// the threads. Idle connections are closed at once, and new ones that have asked for nothing
-    /// 200 ms later. What was cut is in [`Drained::left`].
+    /// Stops accepting, lets the requests in flight end, `deadline` at most, and ends the threads.
+    /// Tunnels and event streams are ended meanwhile, as [`Timeouts::stop_streams`] has it; idle
+    /// connections are closed at once, and new ones that have asked for nothing 200 ms later. What
+    /// was cut is in [`Drained::left`].
+    ///
+    /// [`Timeouts::stop_streams`]: crate::Timeouts::stop_streams
     ///
     /// Dropped before its end, the shutdown goes on by itself.
     pub async fn shutdown(mut self, deadline: Duration) -> Drained {

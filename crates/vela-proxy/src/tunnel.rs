@@ -11,13 +11,13 @@ use crate::curfew::{Bedtime, Curfew};
 use crate::wire::Wire;
 
 /// Joins two connections that have switched to another protocol. Carries bytes both ways until one
-/// side has closed and no more comes from the other for `linger`, or until the moment comes that the
-/// curfew has for it. Adds up what it carries there and back.
+/// side has closed and no more comes from the other for `linger`, or until the moment comes that
+/// one of the curfews has for it. Adds up what it carries there and back.
 pub(crate) async fn tunnel<A, B>(
     client: &mut Wire<A>,
     upstream: &mut Wire<B>,
     linger: Duration,
-    curfew: &Curfew,
+    curfews: [&Curfew; 2],
     carried: (&mut u64, &mut u64),
 ) where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -25,7 +25,7 @@ pub(crate) async fn tunnel<A, B>(
 {
     let (mut there, mut back) = (Way::new(carried.0), Way::new(carried.1));
     let mut lingering: Option<Pin<Box<Sleep>>> = None;
-    let mut bedtime = Bedtime::new(curfew);
+    let mut bedtime = Bedtime::new(curfews);
     let ended = poll_fn(|cx| {
         let gone = [
             there.poll_carry(cx, client, upstream)?,
@@ -189,8 +189,8 @@ mod tests {
         tokio::spawn(async move {
             let (mut a, mut b) = (Wire::new(BufWriter::new(a)), Wire::new(b));
             a.output.append(b"101");
-            let (curfew, linger) = (Curfew::default(), Duration::from_secs(10));
-            tunnel(&mut a, &mut b, linger, &curfew, (&mut 0, &mut 0)).await;
+            let (never, linger) = (Curfew::default(), Duration::from_secs(10));
+            tunnel(&mut a, &mut b, linger, [&never; 2], (&mut 0, &mut 0)).await;
         });
         let mut got = [0; 6];
         upstream.write_all(b"abc").await.unwrap();
@@ -211,8 +211,8 @@ mod tests {
             b.output.append(b"early ");
             let (mut there, mut back) = (0, 0);
             let carried = (&mut there, &mut back);
-            let (curfew, linger) = (Curfew::default(), Duration::from_secs(10));
-            tunnel(&mut a, &mut b, linger, &curfew, carried).await;
+            let (never, linger) = (Curfew::default(), Duration::from_secs(10));
+            tunnel(&mut a, &mut b, linger, [&never; 2], carried).await;
             assert_eq!((there, back), (3, 30));
         });
         client.write_all(b"all").await.unwrap();
@@ -251,7 +251,7 @@ mod tests {
                     &mut a,
                     &mut b,
                     Duration::from_secs(10),
-                    &curfew,
+                    [&Curfew::default(), &curfew],
                     (&mut 0, &mut 0),
                 )
                 .await;

@@ -19,6 +19,8 @@ use crate::raw::{Raw, Reaction};
 use crate::recorder::Recorder;
 use crate::world::{World, saying, upstream};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn connect(protocol: &str, path: &str) -> Request<()> {
     Request::connect(format!("https://a.test{path}"))
         .extension(Protocol::from(protocol))
@@ -158,7 +160,7 @@ async fn either_side_may_end_a_tunnel() {
         .await;
 }
 
-/// A drain does not wait for tunnels as for requests, and a shutdown waits for them too.
+/// A drain does not wait for tunnels as for requests, and a shutdown ends them as streams.
 #[tokio::test]
 async fn a_tunnel_is_no_request() {
     let world = World::start();
@@ -175,12 +177,11 @@ async fn a_tunnel_is_no_request() {
     assert_eq!(world.proxy.drain(replaced, limits).await.left, 1);
     sending.send_data(Bytes::from("still"), false).unwrap();
     read(&mut body, "still").await;
-    let shutdown = tokio::spawn(world.serving.shutdown(LONG));
-    sending.send_data(Bytes::from("still"), false).unwrap();
-    read(&mut body, "still").await;
-    sending.send_data(Bytes::new(), true).unwrap();
+    let shutdown = tokio::spawn(world.serving.shutdown(HOUR));
     assert_eq!(next(&mut body).await, None);
-    assert!(shutdown.await.unwrap().is_complete());
+    sending.send_data(Bytes::new(), true).unwrap();
+    let drained = tokio::time::timeout(LONG, shutdown).await.unwrap();
+    assert!(drained.unwrap().is_complete());
 }
 
 /// The connection stays, for what else the client has on it.
@@ -214,6 +215,27 @@ async fn streams_end_within_their_time() {
     assert!(cut.is_reset(), "{cut}");
     let last = answer(client.send(get("/"), true).await.0).await;
     assert_eq!(last.unwrap().body, "old");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_events_and_no_request_beside_them() {
+    let world = World::start();
+    let backend = Backend::start("ok").await;
+    world.route(backend.addr).await;
+    let mut client = client(&world).await;
+    let (response, _) = client.send(get("/events"), true).await;
+    let mut events = response.await.unwrap().into_body();
+    read(&mut events, "data: 1\n\n").await;
+    let (slow, _) = client.send(get("/slow"), true).await;
+    backend.until_requests(2).await;
+    let shutdown = tokio::spawn(world.serving.shutdown(HOUR));
+    let cut = tokio::time::timeout(LONG, events.data()).await.unwrap();
+    assert!(cut.expect("no clean end").unwrap_err().is_reset());
+    assert!(!shutdown.is_finished());
+    backend.open_gate(1);
+    assert_eq!(answer(slow).await.unwrap().body, "ok");
+    let drained = tokio::time::timeout(LONG, shutdown).await.unwrap();
+    assert!(drained.unwrap().is_complete());
 }
 
 /// RFC 8441, 4: to the client a 2xx would say that there is a tunnel.
