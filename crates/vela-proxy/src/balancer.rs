@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Upstream;
@@ -20,7 +21,8 @@ pub(crate) struct Balancer {
 #[derive(Debug)]
 struct Member {
     weight: u16,
-    health: Health,
+    /// That of the same upstream in the generation before, if it was there.
+    health: Arc<Health>,
 }
 
 /// Requests and streams in flight: written to by all workers, so in a cache line of its own.
@@ -33,10 +35,14 @@ struct Load(AtomicUsize);
 type Rank = (bool, bool);
 
 impl Balancer {
-    pub(crate) fn new(upstreams: &[Upstream]) -> Balancer {
+    /// Each has the health that `known` has of it, or is taken for healthy.
+    pub(crate) fn new(
+        upstreams: &[Upstream],
+        known: impl Fn(&Upstream) -> Option<Arc<Health>>,
+    ) -> Balancer {
         let member = |upstream: &Upstream| Member {
             weight: upstream.weight,
-            health: Health::default(),
+            health: known(upstream).unwrap_or_default(),
         };
         Balancer {
             members: upstreams.iter().map(member).collect(),
@@ -44,7 +50,7 @@ impl Balancer {
         }
     }
 
-    pub(crate) fn health(&self, upstream: usize) -> &Health {
+    pub(crate) fn health(&self, upstream: usize) -> &Arc<Health> {
         &self.members[upstream].health
     }
 
@@ -125,7 +131,7 @@ mod tests {
             weight,
             ..Upstream::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)))
         });
-        Balancer::new(&upstreams.collect::<Vec<_>>())
+        Balancer::new(&upstreams.collect::<Vec<_>>(), |_| None)
     }
 
     /// How often each is chosen when each request ends before the next one begins.

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::balancer::Balancer;
 use crate::curfew::Curfew;
+use crate::health::Health;
 use crate::in_flight::InFlight;
 use crate::{RouteId, Upstream, UpstreamStatus};
 
@@ -21,10 +22,16 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(id: u64, upstreams: Vec<Upstream>) -> Generation {
+    /// What was ejected in the one `before` it, and is the same, stays so.
+    pub(crate) fn new(
+        id: u64,
+        upstreams: Vec<Upstream>,
+        before: Option<&Generation>,
+    ) -> Generation {
+        let known = |upstream: &Upstream| before?.health_of(upstream);
         Generation {
             id,
-            balancer: (upstreams.len() > 1).then(|| Balancer::new(&upstreams)),
+            balancer: (upstreams.len() > 1).then(|| Balancer::new(&upstreams, known)),
             upstreams,
             in_flight: InFlight::new(),
             curfew: Curfew::default(),
@@ -46,11 +53,11 @@ impl Generation {
         &self.curfew
     }
 
-    /// An upstream takes connections again.
-    pub(crate) fn restore(&self, upstream: usize) {
-        if let Some(balancer) = &self.balancer {
-            balancer.health(upstream).restore();
-        }
+    /// The health of an upstream that is the same instance, whatever its weight.
+    fn health_of(&self, upstream: &Upstream) -> Option<Arc<Health>> {
+        let is_same = |own: &Upstream| own.address == upstream.address && own.tag == upstream.tag;
+        let index = self.upstreams.iter().position(is_same)?;
+        Some(Arc::clone(self.balancer.as_ref()?.health(index)))
     }
 
     pub(crate) fn upstream_in_flight(&self, upstream: usize) -> usize {

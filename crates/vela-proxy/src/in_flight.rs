@@ -1,5 +1,5 @@
 use std::ops::Deref;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
@@ -84,11 +84,6 @@ impl<T: AsRef<InFlight>> Pinned<T> {
             of: Arc::clone(of),
             is_stream: false,
         })
-    }
-
-    /// What it pins, for whoever need not pin it.
-    pub(crate) fn downgrade(&self) -> Weak<T> {
-        Arc::downgrade(&self.of)
     }
 
     /// What it pins does not end by itself, as a request does.

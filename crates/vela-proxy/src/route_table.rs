@@ -138,8 +138,12 @@ impl RouteTable {
 
     /// Makes or replaces a route; gives the generation to drain.
     pub(crate) fn apply(&self, spec: RouteSpec) -> Result<Option<Arc<Generation>>, RouteError> {
-        self.change(spec, |number, upstreams| {
-            Target::Serving(Arc::new(Generation::new(number, upstreams)))
+        self.change(spec, |number, upstreams, old| {
+            let before = match old {
+                Some(Target::Serving(generation)) => Some(&**generation),
+                _ => None,
+            };
+            Target::Serving(Arc::new(Generation::new(number, upstreams, before)))
         })
     }
 
@@ -149,7 +153,7 @@ impl RouteTable {
         spec: RouteSpec,
         limits: ParkLimits,
     ) -> Result<Option<Arc<Generation>>, RouteError> {
-        self.change(spec, |_, _| Target::Parked(Arc::new(Lot::new(limits))))
+        self.change(spec, |_, _, _| Target::Parked(Arc::new(Lot::new(limits))))
     }
 
     /// Removes a route; gives the generation to drain.
@@ -177,7 +181,7 @@ impl RouteTable {
     fn change(
         &self,
         spec: RouteSpec,
-        target: impl FnOnce(u64, Vec<crate::Upstream>) -> Target,
+        target: impl FnOnce(u64, Vec<crate::Upstream>, Option<&Target>) -> Target,
     ) -> Result<Option<Arc<Generation>>, RouteError> {
         let RouteSpec {
             id,
@@ -204,11 +208,12 @@ impl RouteTable {
             Some(old) => Arc::clone(&old.tallies),
             None => Arc::new(Tallies::new(self.workers)),
         };
+        let before = old.as_ref().map(|old| &old.target);
         let route = Arc::new(Route {
             id,
             path,
             options,
-            target: target(*last_generation, upstreams),
+            target: target(*last_generation, upstreams, before),
             tallies,
         });
         for host in &hosts {

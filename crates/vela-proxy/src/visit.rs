@@ -55,7 +55,8 @@ impl Visit {
         if let (Some(balancer), Some(at)) = (self.generation.balancer(), self.at)
             && let Some(pauses) = balancer.health(at).refused()
         {
-            probe::begin(&self.generation, at, pauses, config);
+            let upstream = &self.generation.upstreams[at];
+            probe::begin(balancer.health(at), upstream, pauses, config);
         }
     }
 
@@ -64,7 +65,8 @@ impl Visit {
         if let (Some(balancer), Some(at)) = (self.generation.balancer(), self.at)
             && let Some(pauses) = balancer.health(at).lost()
         {
-            probe::begin(&self.generation, at, pauses, config);
+            let upstream = &self.generation.upstreams[at];
+            probe::begin(balancer.health(at), upstream, pauses, config);
         }
     }
 
@@ -103,7 +105,7 @@ mod tests {
                 weight,
                 ..Upstream::new(std::net::SocketAddr::from(([127, 0, 0, 1], 1)))
             });
-            let generation = Arc::new(Generation::new(1, upstreams.collect()));
+            let generation = Arc::new(Generation::new(1, upstreams.collect(), None));
             for _ in 0..5 {
                 let mut visit = Visit::new(Pinned::new(&generation).unwrap());
                 let mut tried = Vec::new();

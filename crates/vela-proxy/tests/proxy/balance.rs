@@ -2,6 +2,7 @@
 
 use crate::world::{Backend, LONG, World, spec};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
 use vela_proxy::{Router, Upstream};
 
@@ -16,7 +17,7 @@ fn refusing() -> (TcpSocket, SocketAddr) {
 async fn until_ejected(world: &World, wanted: &[SocketAddr]) {
     let waiting = async {
         while world.ejected() != wanted {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     let reached = tokio::time::timeout(LONG, waiting).await;
@@ -117,6 +118,34 @@ async fn who_refuses_is_left_out_until_a_probe_succeeds() {
     assert_eq!((back.accepted_connections(), back.heads().len()), (1, 0));
     while client.get("/").await.body != "back" {}
     assert_eq!(world.proxy.stats().upstream_errors, 1);
+}
+
+#[tokio::test]
+async fn who_is_left_out_stays_so_when_the_route_is_applied_again() {
+    let world = World::start();
+    let up = Backend::start("up").await;
+    let (socket, down) = refusing();
+    drop(world.route(&[up.addr, down]).await);
+    let mut client = world.client().await;
+    while world.ejected().is_empty() {
+        assert_eq!(client.get("/").await.body, "up");
+    }
+    let begun = Instant::now();
+    let other = Backend::start("other").await;
+    let replaced = world.route(&[other.addr, down, up.addr]).await.unwrap();
+    assert_eq!(world.ejected(), [down]);
+    assert!(world.proxy.drain(replaced, LONG.into()).await.is_complete());
+    // Longer than until the next look of who saw it refuse.
+    while begun.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(world.ejected(), [down]);
+    assert_eq!(world.proxy.stats().upstream_errors, 1);
+    let back = Backend::on(TcpListener::from_std(listen(socket)).unwrap(), "back");
+    until_ejected(&world, &[]).await;
+    while client.get("/").await.body != "back" {}
+    assert_eq!(world.proxy.stats().upstream_errors, 1);
+    drop(back);
 }
 
 fn listen(socket: TcpSocket) -> std::net::TcpListener {
