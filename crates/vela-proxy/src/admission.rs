@@ -19,6 +19,7 @@ pub(crate) struct Admission {
     route: Arc<Route>,
     /// It was seen just now, and nothing tried yet.
     is_fresh: bool,
+    /// When it first had a place to wait at.
     parked_since: Option<Instant>,
 }
 
@@ -78,15 +79,12 @@ impl Admission {
     }
 
     async fn wait(&mut self, lot: &Lot, counters: &Counters, tally: &Tally) -> Result<(), Failure> {
-        let since = match self.parked_since {
-            Some(since) => since,
-            None => {
-                count(&counters.parked_total);
-                *self.parked_since.insert(Instant::now())
-            }
-        };
-        let _parked = Parked::count(counters, tally);
-        match lot.wait(since).await {
+        let since = self.parked_since.unwrap_or_else(Instant::now);
+        let waiting = lot.wait(since, || {
+            let is_first = self.parked_since.replace(since).is_none();
+            Parked::count(counters, tally, is_first)
+        });
+        match waiting.await {
             Waited::Released => Ok(()),
             Waited::Full => Err(Failure::ParkFull),
             Waited::TooLong => Err(Failure::ParkTooLong),
@@ -98,9 +96,15 @@ impl Admission {
 struct Parked<'a>(&'a Counters, &'a Tally);
 
 impl<'a> Parked<'a> {
-    fn count(counters: &'a Counters, tally: &'a Tally) -> Parked<'a> {
+    /// A request is one of those that have waited when it waits for the first time.
+    fn count(counters: &'a Counters, tally: &'a Tally, is_first: bool) -> Parked<'a> {
         count(&counters.parked_now);
-        tally.add(Count::Parked, 1);
+        if is_first {
+            count(&counters.parked_total);
+            tally.add(Count::Parked, 1);
+        } else {
+            tally.add(Count::ParkedAgain, 1);
+        }
         Parked(counters, tally)
     }
 }

@@ -164,7 +164,9 @@ impl Snapshot {
             "Requests that wait on a parked route",
         )?;
         for (app, totals) in self.routed() {
-            let open = totals.open(Count::Parked, totals.of(Count::Unparked));
+            let unparked = totals.of(Count::Unparked);
+            let ended = unparked.saturating_sub(totals.of(Count::ParkedAgain));
+            let open = totals.open(Count::Parked, ended);
             parked.value(&[("app", app)], open)?;
         }
         let help = "Requests that have waited on a parked route";

@@ -35,14 +35,19 @@ impl Lot {
         }
     }
 
+    pub(crate) fn limits(&self) -> ParkLimits {
+        self.limits
+    }
+
     /// Lets all go, those to come too. The table must have its new route before.
     pub(crate) fn open(&self) {
         self.open.store(true, Ordering::Release);
         self.opened.notify_waiters();
     }
 
-    /// Waits for the opening. `since` is when the request was first parked.
-    pub(crate) async fn wait(&self, since: Instant) -> Waited {
+    /// Waits for the opening. `since` is when the request was first parked. `counted` is called when
+    /// it has a place, and what it gives is dropped with the place.
+    pub(crate) async fn wait<C>(&self, since: Instant, counted: impl FnOnce() -> C) -> Waited {
         let mut opened = std::pin::pin!(self.opened.notified());
         opened.as_mut().enable();
         if self.open.load(Ordering::Acquire) {
@@ -51,6 +56,7 @@ impl Lot {
         let Some(_place) = Place::take(self) else {
             return Waited::Full;
         };
+        let _counted = counted();
         match since.checked_add(self.limits.max_wait) {
             None => opened.await,
             Some(until) => {
@@ -101,7 +107,7 @@ mod tests {
     async fn waits_as_long_as_it_may_and_gives_its_place_back() {
         let lot = lot(1);
         let begun = Instant::now();
-        assert_eq!(lot.wait(begun).await, Waited::TooLong);
+        assert_eq!(lot.wait(begun, || ()).await, Waited::TooLong);
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
         assert_eq!(lot.waiting.load(Ordering::Relaxed), 0);
     }
@@ -112,15 +118,15 @@ mod tests {
         let waiting: Vec<_> = (0..2)
             .map(|_| {
                 let lot = Arc::clone(&lot);
-                tokio::spawn(async move { lot.wait(Instant::now()).await })
+                tokio::spawn(async move { lot.wait(Instant::now(), || ()).await })
             })
             .collect();
         tokio::task::yield_now().await;
-        assert_eq!(lot.wait(Instant::now()).await, Waited::Full);
+        assert_eq!(lot.wait(Instant::now(), || ()).await, Waited::Full);
         lot.open();
         for each in waiting {
             assert_eq!(each.await.unwrap(), Waited::Released);
         }
-        assert_eq!(lot.wait(Instant::now()).await, Waited::Released);
+        assert_eq!(lot.wait(Instant::now(), || ()).await, Waited::Released);
     }
 }

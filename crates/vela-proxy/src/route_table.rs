@@ -153,7 +153,11 @@ impl RouteTable {
         spec: RouteSpec,
         limits: ParkLimits,
     ) -> Result<Option<Arc<Generation>>, RouteError> {
-        self.change(spec, |_, _, _| Target::Parked(Arc::new(Lot::new(limits))))
+        self.change(spec, |_, _, old| match old {
+            // Those that wait keep their places.
+            Some(Target::Parked(lot)) if lot.limits() == limits => Target::Parked(Arc::clone(lot)),
+            _ => Target::Parked(Arc::new(Lot::new(limits))),
+        })
     }
 
     /// Removes a route; gives the generation to drain.
@@ -162,7 +166,7 @@ impl RouteTable {
         let mut table = Table::clone(&self.current.load());
         let old = table.take(id)?;
         self.store(table);
-        retire(Some(old))
+        retire(Some(old), None)
     }
 
     /// Changes who is served by a route, and nothing else of it.
@@ -219,9 +223,9 @@ impl RouteTable {
         for host in &hosts {
             table.insert(host, &route);
         }
-        table.by_id.insert(route.id.clone(), route);
+        table.by_id.insert(route.id.clone(), Arc::clone(&route));
         self.store(table);
-        Ok(retire(old))
+        Ok(retire(old, Some(&route.target)))
     }
 
     fn store(&self, table: Table) {
@@ -284,11 +288,16 @@ impl Table {
     }
 }
 
-/// What is no longer in the table: waiting requests go and look again; a generation without
-/// upstreams never had a request to drain.
-fn retire(old: Option<Arc<Route>>) -> Option<Arc<Generation>> {
+/// What is no longer in the table: waiting requests go and look again, unless they wait on; a
+/// generation without upstreams never had a request to drain.
+fn retire(old: Option<Arc<Route>>, new: Option<&Target>) -> Option<Arc<Generation>> {
     match &old?.target {
         Target::Parked(lot) => {
+            if let Some(Target::Parked(new)) = new
+                && Arc::ptr_eq(lot, new)
+            {
+                return None;
+            }
             lot.open();
             None
         }

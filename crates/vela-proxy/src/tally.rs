@@ -162,7 +162,11 @@ pub(crate) enum Count {
     StreamEnded(Stream),
     Fault(Fault),
     Retried,
+    /// Requests that have waited on a parked route.
     Parked,
+    /// How often they have done so once more.
+    ParkedAgain,
+    /// How often they wait no longer.
     Unparked,
     /// Of requests' bodies.
     BytesIn,
@@ -175,7 +179,7 @@ impl Count {
     const STREAMS: usize = Count::DURATIONS + BOUNDS.len() + 1;
     const FAULTS: usize = Count::STREAMS + 2 * Stream::ALL.len();
     const OTHERS: usize = Count::FAULTS + Fault::ALL.len();
-    const KINDS: usize = Count::OTHERS + 7;
+    const KINDS: usize = Count::OTHERS + 8;
 
     /// What ends stands before what begins, and is read before it.
     const fn place(self) -> usize {
@@ -190,8 +194,9 @@ impl Count {
             Count::Retried => Count::OTHERS + 2,
             Count::Unparked => Count::OTHERS + 3,
             Count::Parked => Count::OTHERS + 4,
-            Count::BytesIn => Count::OTHERS + 5,
-            Count::BytesOut => Count::OTHERS + 6,
+            Count::ParkedAgain => Count::OTHERS + 5,
+            Count::BytesIn => Count::OTHERS + 6,
+            Count::BytesOut => Count::OTHERS + 7,
         }
     }
 }
@@ -291,6 +296,7 @@ mod tests {
             Count::Microseconds,
             Count::Retried,
             Count::Parked,
+            Count::ParkedAgain,
             Count::Unparked,
             Count::BytesIn,
             Count::BytesOut,

@@ -315,18 +315,13 @@ async fn parked_requests_are_only_late() {
     world
         .until("all are parked", |stats| stats.parked_now == 10)
         .await;
-    let over = world.get("/").await;
-    assert_eq!((over.status, over.header("retry-after")), (503, Some("5")));
-
-    // Parked again, they go on waiting.
-    assert!(
-        world
-            .proxy
-            .park(spec("app", "a.test", &[]), limits)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    // Parked again, as often as an instance crashes, they keep their places.
+    for _ in 0..20 {
+        let over = world.get("/").await;
+        assert_eq!((over.status, over.header("retry-after")), (503, Some("5")));
+        let parked = world.proxy.park(spec("app", "a.test", &[]), limits);
+        assert!(parked.await.unwrap().is_none());
+    }
     // One that goes gives its place back.
     drop(leaving);
     world
@@ -340,8 +335,44 @@ async fn parked_requests_are_only_late() {
         assert_eq!(client.answer().await.body, "body");
     }
     let stats = world.proxy.stats();
-    assert_eq!((stats.parked_now, stats.parked_total), (0, 11));
+    // Without those for whom there was no place.
+    assert_eq!((stats.parked_now, stats.parked_total), (0, 10));
     assert_eq!(stats.upstream_errors, 0);
+}
+
+/// With other limits they do so at other places.
+#[tokio::test]
+async fn a_request_that_is_parked_twice_has_waited_once() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    let gauge = r#"vela_proxy_requests_parked{app="app"}"#;
+    let total = r#"vela_proxy_parked_requests_total{app="app"}"#;
+    let mut client = world.client().await;
+    for max_requests in [1, 2] {
+        let limits = ParkLimits {
+            max_requests,
+            ..ParkLimits::default()
+        };
+        let parked = world.proxy.park(spec("app", "a.test", &[]), limits);
+        assert!(parked.await.unwrap().is_none());
+        if max_requests == 1 {
+            client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+            world.metrics_when(gauge, 1.0).await;
+            assert_eq!(world.get("/").await.status, 503);
+        }
+    }
+    // The second place is free: the first request has gone to the new ones.
+    let mut second = world.client().await;
+    second.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    let metrics = world.metrics_when(gauge, 2.0).await;
+    assert_eq!(metrics.value(total), Some(2.0));
+    assert!(world.route(&[backend.addr]).await.is_none());
+    assert_eq!(client.answer().await.body, "one");
+    assert_eq!(second.answer().await.body, "one");
+    let metrics = world.metrics_when(gauge, 0.0).await;
+    assert_eq!(metrics.value(total), Some(2.0));
+    let stats = world.proxy.stats();
+    assert_eq!((stats.parked_now, stats.parked_total), (0, 2));
 }
 
 #[tokio::test]
