@@ -85,6 +85,16 @@ impl Buffer {
         }
     }
 
+    /// Keeps no more memory than what it holds needs, for a long time maybe. Does nothing once some
+    /// of that was used.
+    pub(crate) fn shrink(&mut self) {
+        if self.start == 0 && self.end < self.bytes.len() {
+            let held = self.filled().to_vec();
+            self.give_back();
+            self.bytes = held;
+        }
+    }
+
     /// Room to read into, at least one byte. It grows only while it is full, up to `limit`.
     pub(crate) fn space(&mut self, limit: usize) -> Option<&mut [u8]> {
         if self.is_empty() && (self.start > 0 || self.bytes.is_empty()) {
@@ -220,6 +230,23 @@ mod tests {
         assert!(buffer.space(2 * SMALL).is_none());
         buffer.consume(1);
         assert_eq!(buffer.space(2 * SMALL).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn holds_the_same_in_less_memory_and_grows_again() {
+        let mut buffer = Buffer::default();
+        buffer.append(b"head");
+        buffer.shrink();
+        assert_eq!((buffer.filled(), buffer.bytes.len()), (&b"head"[..], 4));
+        buffer.append(b"body");
+        assert_eq!(buffer.filled(), b"headbody");
+        buffer.consume(8);
+        buffer.shrink();
+        buffer.rewind();
+        assert_eq!(buffer.filled(), b"headbody");
+        buffer.release();
+        buffer.shrink();
+        assert_eq!(buffer.space(SMALL).unwrap().len(), SMALL);
     }
 
     #[test]

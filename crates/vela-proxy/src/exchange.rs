@@ -200,7 +200,7 @@ impl<C: ClientStream> Client<C> {
     ) -> Result<Sent, Unanswered> {
         let mut route_changes = 0;
         loop {
-            let mut generation = Visit::new(self.enter(admission).await?);
+            let mut generation = Visit::new(self.enter(admission, &mut request).await?);
             let patience = admission.route().options.response_timeout;
             let patience = patience.unwrap_or(self.worker.config.timeouts.response);
             let sent = self
@@ -229,10 +229,16 @@ impl<C: ClientStream> Client<C> {
         }
     }
 
-    async fn enter(&mut self, admission: &mut Admission) -> Result<Pinned<Generation>, Unanswered> {
+    async fn enter(
+        &mut self,
+        admission: &mut Admission,
+        request: &mut Buffer,
+    ) -> Result<Pinned<Generation>, Unanswered> {
         if let Some(entered) = admission.enter_at_once() {
             return Ok(entered);
         }
+        // It may be one of thousands that are parked.
+        request.shrink();
         let entering = Box::pin(admission.enter(&self.worker));
         let entered = unless_gone(&mut self.wire, entering).await?;
         entered.map_err(Unanswered::Failed)

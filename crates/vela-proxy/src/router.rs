@@ -95,11 +95,12 @@ pub struct ParkLimits {
 }
 
 impl Default for ParkLimits {
-    /// 60 seconds, 1,000 requests.
+    /// 60 seconds, 10,000 requests: what waits in the kernel's queues when a program starts, and what
+    /// comes meanwhile. Each holds its head, and as much memory as two idle connections.
     fn default() -> ParkLimits {
         ParkLimits {
             max_wait: Duration::from_secs(60),
-            max_requests: 1000,
+            max_requests: 10_000,
         }
     }
 }

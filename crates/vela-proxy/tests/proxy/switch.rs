@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::world::{Backend, Client, LONG, World, spec};
 use futures::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vela_proxy::{DrainLimits, Park, ParkLimits, Router, StreamDrain};
+use tokio::net::TcpSocket;
+use vela_proxy::{DrainLimits, Park, ParkLimits, Proxy, ProxyConfig, Router, StreamDrain};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SOCKET: &str =
@@ -338,6 +340,50 @@ async fn parked_requests_are_only_late() {
     // Without those for whom there was no place.
     assert_eq!((stats.parked_now, stats.parked_total), (0, 10));
     assert_eq!(stats.upstream_errors, 0);
+}
+
+/// A daemon that starts has a whole queue of the kernel's to answer, and no instance yet.
+#[tokio::test]
+async fn what_was_queued_over_a_restart_is_parked_and_not_refused() {
+    raise_file_limit();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(4096).unwrap().into_std().unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    for _ in 0..2000 {
+        let mut client = Client::connect(addr).await;
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        queued.push(client);
+    }
+    let proxy = Proxy::new(ProxyConfig::default());
+    let parked = proxy.park(spec("app", "a.test", &[]), ParkLimits::default());
+    assert!(parked.await.unwrap().is_none());
+    let serving = proxy.serve([listener]).unwrap();
+    let world = World {
+        proxy,
+        addr,
+        serving,
+    };
+    world
+        .until("all are parked", |stats| stats.parked_now == 2000)
+        .await;
+    let backend = Backend::start("one").await;
+    assert!(world.route(&[backend.addr]).await.is_none());
+    for client in &mut queued {
+        assert_eq!(client.answer().await.body, "one");
+    }
+    assert_eq!(world.proxy.stats().parked_total, 2000);
+}
+
+/// Thousands of connections and both ends of each: more than a shell may give.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
 }
 
 /// With other limits they do so at other places.
