@@ -47,7 +47,11 @@ impl App {
     ) -> App {
         let dirs = stack.dirs.app(&name);
         App {
-            route: Arc::new(AppRoute::new(&name, Arc::clone(&stack.router))),
+            route: Arc::new(AppRoute::new(
+                &name,
+                Arc::clone(&stack.router),
+                stack.parking,
+            )),
             name,
             dirs,
             stack,

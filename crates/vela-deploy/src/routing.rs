@@ -18,15 +18,18 @@ use crate::step_error::StepError;
 pub(crate) struct AppRoute {
     id: RouteId,
     router: Arc<dyn Router>,
+    /// What may wait while there is no instance.
+    parking: ParkLimits,
     /// Held while the route is changed: a route without what is decided meanwhile must not come after it.
     maintenance: Mutex<Option<Maintenance>>,
 }
 
 impl AppRoute {
-    pub(crate) fn new(app: &AppName, router: Arc<dyn Router>) -> AppRoute {
+    pub(crate) fn new(app: &AppName, router: Arc<dyn Router>, parking: ParkLimits) -> AppRoute {
         AppRoute {
             id: RouteId::new(app.as_str()),
             router,
+            parking,
             maintenance: Mutex::default(),
         }
     }
@@ -50,7 +53,7 @@ impl AppRoute {
     ) -> Result<Option<Replaced>, RouteError> {
         let maintenance = self.maintenance.lock().await;
         let spec = complete(spec, &maintenance);
-        park.park(spec, ParkLimits::default()).await
+        park.park(spec, self.parking).await
     }
 
     /// Takes the route out of the table.
@@ -208,7 +211,7 @@ mod tests {
         let router = Arc::new(MemoryRouter::new());
         let manifest = manifest("[deploy]\nbinary = \"shop\"\n");
         let spec = spec(&manifest.app.name, &manifest, None);
-        let own = AppRoute::new(&manifest.app.name, router.clone());
+        let own = AppRoute::new(&manifest.app.name, router.clone(), ParkLimits::default());
         let on = Some(Maintenance {
             message: Some("later".to_owned()),
             allow: Vec::new(),
@@ -225,6 +228,35 @@ mod tests {
         assert_eq!(route(&router).options.maintenance, None);
         own.apply(spec, Vec::new()).await.unwrap();
         assert_eq!(route(&router).options.maintenance, None);
+    }
+
+    #[derive(Debug, Default)]
+    struct Noting(std::sync::Mutex<Vec<ParkLimits>>);
+
+    #[async_trait::async_trait]
+    impl Park for Noting {
+        async fn park(
+            &self,
+            _spec: RouteSpec,
+            limits: ParkLimits,
+        ) -> Result<Option<Replaced>, RouteError> {
+            self.0.lock().unwrap().push(limits);
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_wait_is_as_the_stack_has_it() {
+        let limits = ParkLimits {
+            max_wait: Duration::from_secs(5),
+            max_requests: 7,
+        };
+        let manifest = manifest("[deploy]\nbinary = \"shop\"\n");
+        let own = AppRoute::new(&manifest.app.name, Arc::new(MemoryRouter::new()), limits);
+        let park = Noting::default();
+        let spec = spec(&manifest.app.name, &manifest, None);
+        own.park(&park, spec).await.unwrap();
+        assert_eq!(*park.0.lock().unwrap(), [limits]);
     }
 
     #[test]

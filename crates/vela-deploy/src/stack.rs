@@ -7,7 +7,7 @@ use vela_manifest::{AppName, ServicesSection};
 use vela_protocol::Step;
 use vela_proxy::acme::Certifier;
 use vela_proxy::tls::CertificateStore;
-use vela_proxy::{Park, Router};
+use vela_proxy::{Park, ParkLimits, Router};
 use vela_release::{DirStore, Owner, ReleaseError, ReleaseStore, StoreOptions};
 use vela_services::{InvalidDownload, Provisioner, Runner};
 use vela_supervisor::users::{User, UserError};
@@ -37,6 +37,8 @@ pub struct Stack {
     pub router: Arc<dyn Router>,
     /// Holds requests, if the router can: the `sequential` strategy needs it.
     pub park: Option<Arc<dyn Park>>,
+    /// How many requests of one app may be held, and for how long.
+    pub parking: ParkLimits,
     /// Gets certificates for the hosts of the apps, if anybody does. It is told of what has committed, never of what
     /// may still be undone.
     pub certifier: Option<Arc<dyn Certifier>>,
@@ -78,6 +80,7 @@ impl Stack {
             ports,
             router: Arc::new(proxy.clone()),
             park: Some(Arc::new(proxy)),
+            parking: ParkLimits::default(),
             certifier: None,
             certificates: None,
             provisioners: crate::provisioners::local(&dirs, &runner, &ServicesSection::default())

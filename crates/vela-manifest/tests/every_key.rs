@@ -435,6 +435,7 @@ body = "2G"
 connections = 1000
 connections_per_address = 20
 idle_upstream_connections = 0
+parked = 5000
 [proxy.timeouts]
 header = 10
 keep_alive = "1m"
@@ -446,6 +447,9 @@ linger = 15
 linger_idle = "1500ms"
 upstream_idle = 14
 tunnel_linger = 0
+parked = 15
+stop = 16
+stop_streams = "250ms"
 [proxy.access_log]
 path = "/var/log/vela/access.log"
 max_size = "1M"
@@ -522,6 +526,7 @@ secrets = false
         ),
         (Some(20), Some(0))
     );
+    assert_eq!(limits.parked, Some(5000));
     let timeouts = &proxy.timeouts;
     let seconds = |timeout: Option<Duration>| timeout.map(|timeout| timeout.as_secs_f64());
     assert_eq!(seconds(timeouts.header), Some(10.0));
@@ -534,6 +539,9 @@ secrets = false
     assert_eq!(seconds(timeouts.linger_idle), Some(1.5));
     assert_eq!(seconds(timeouts.upstream_idle), Some(14.0));
     assert_eq!(seconds(timeouts.tunnel_linger), Some(0.0));
+    assert_eq!(seconds(timeouts.parked), Some(15.0));
+    assert_eq!(seconds(timeouts.stop), Some(16.0));
+    assert_eq!(seconds(timeouts.stop_streams), Some(0.25));
     let log = proxy.access_log.as_ref().expect("set");
     assert_eq!(log.path, Path::new("/var/log/vela/access.log"));
     assert_eq!((log.max_size, log.keep), (1 << 20, 1));

@@ -459,7 +459,7 @@ fn the_proxy_of_a_server() {
     2:11 not a loopback address (metrics are for this machine alone: did you mean "127.0.0.1:80"?)
     2:11 expected a string, found a boolean (did you mean "true"?)
     "#);
-    assert_snapshot!(brief_server("[proxy.limits]\nhead = 64\nheaders = 0\ntarget = 255\nbody = 0\nconnections = 0\nconnections_per_address = 0\nidle_upstream_connections = -1"), @r#"
+    assert_snapshot!(brief_server("[proxy.limits]\nhead = 64\nheaders = 0\ntarget = 255\nbody = 0\nconnections = 0\nconnections_per_address = 0\nidle_upstream_connections = -1\nparked = -1"), @r#"
     2:8 expected a size from 1K to 16M (did you mean "64K"?)
     3:11 expected a whole number from 1 to 1000 (-)
     4:10 expected a size from 256 to 16M (did you mean "255K"?)
@@ -467,6 +467,7 @@ fn the_proxy_of_a_server() {
     6:15 expected a whole number from 1 to 10000000 (-)
     7:27 expected a whole number from 1 to 10000000 (-)
     8:29 expected a whole number from 0 to 10000000 (-)
+    9:10 expected a whole number from 0 to 10000000 (-)
     "#);
     assert_snapshot!(brief_server("[proxy.limits]\nhead = '8K'\ntarget = '16K'\nheaders = 1001"), @"
     3:1 `target` is more than `head`, of which it is a part (-)
@@ -476,9 +477,9 @@ fn the_proxy_of_a_server() {
     2:8 expected a size from 1K to 16M (-)
     3:10 expected a size from 256 to 16M (-)
     4:8 expected a whole number from 0 to 9223372036854775807 (-)
-    5:1 unknown key `idle_upstream` in [proxy.limits] (known here: `head`, `headers`, `target`, `body`, `connections`, `connections_per_address`, `idle_upstream_connections`)
+    5:1 unknown key `idle_upstream` in [proxy.limits] (known here: `head`, `headers`, `target`, `body`, `connections`, `connections_per_address`, `idle_upstream_connections`, `parked`)
     ");
-    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nlinger = 0\nlinger_idle = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5"), @r#"
+    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nlinger = 0\nlinger_idle = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5\nparked = 0\nstop = -1\nstop_streams = '2'"), @r#"
     2:10 must be longer than zero (-)
     3:14 must be longer than zero (-)
     4:8 must be longer than zero (-)
@@ -490,6 +491,9 @@ fn the_proxy_of_a_server() {
     10:17 must be longer than zero (-)
     11:17 `1` is not a duration (did you mean "1s"?)
     12:1 unknown key `idle` in [proxy.timeouts] (-)
+    13:10 must be longer than zero (-)
+    14:8 expected a whole number from 0 to 31536000 (-)
+    15:16 `2` is not a duration (did you mean "2s"?)
     "#);
     assert_snapshot!(brief_server("[proxy.access_log]\nmax_size = 100\nkeep = 0\npaths = '/x'"), @r#"
     1:8 `path` is missing in [proxy.access_log] (add `path = "/var/log/vela/access.log"` under `[proxy.access_log]`)

@@ -27,8 +27,6 @@ use listeners::{Listeners, PortKey};
 use metrics::MetricsPort;
 use settings::Settings;
 
-/// How long requests in flight may take to end when the daemon stops.
-const FINISH: Duration = Duration::from_secs(10);
 /// How long answers of the control API may take to end after the engine has stopped, and then the
 /// access log.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -122,7 +120,7 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
     notify::stopping();
     info!(stop_apps, "stopping; a second signal stops at once");
     let stop = async {
-        let finish = serving.shutdown(FINISH);
+        let finish = serving.shutdown(settings.stop);
         let drained = match stop_apps {
             true => {
                 let drained = finish.await;

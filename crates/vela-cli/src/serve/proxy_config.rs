@@ -1,7 +1,10 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use vela_manifest::{AccessLogSection, Cidr, ProxyLimits, ProxySection, ProxyTimeouts};
-use vela_proxy::{AccessLog, ErrorPages, Limits, Network, ProxyConfig, Rotation, Timeouts};
+use vela_proxy::{
+    AccessLog, ErrorPages, Limits, Network, ParkLimits, ProxyConfig, Rotation, Timeouts,
+};
 
 use crate::failure::Failure;
 
@@ -36,6 +39,20 @@ pub(super) fn proxy_config(section: &ProxySection) -> Result<ProxyConfig, Failur
     })
 }
 
+/// How long requests may take to end when the daemon stops.
+pub(super) fn stop_time(section: &ProxySection) -> Duration {
+    section.timeouts.stop.unwrap_or(Duration::from_secs(10))
+}
+
+/// What may wait while an app has no instance.
+pub(super) fn park_limits(section: &ProxySection) -> ParkLimits {
+    let default = ParkLimits::default();
+    ParkLimits {
+        max_wait: section.timeouts.parked.unwrap_or(default.max_wait),
+        max_requests: section.limits.parked.unwrap_or(default.max_requests),
+    }
+}
+
 /// Opens the log: what is wrong with it is told before anything is served.
 fn access_log(section: &AccessLogSection) -> Result<Arc<AccessLog>, Failure> {
     let rotation = Rotation {
@@ -65,6 +82,7 @@ fn timeouts(section: &ProxyTimeouts, default: Timeouts) -> Timeouts {
         linger_idle: section.linger_idle.unwrap_or(default.linger_idle),
         upstream_idle: section.upstream_idle.unwrap_or(default.upstream_idle),
         tunnel_linger: section.tunnel_linger.unwrap_or(default.tunnel_linger),
+        stop_streams: section.stop_streams.unwrap_or(default.stop_streams),
         ..default
     }
 }
@@ -99,8 +117,6 @@ fn limits(section: &ProxyLimits, default: Limits) -> Result<Limits, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use vela_manifest::ServerConfig;
 
     use super::*;
@@ -139,7 +155,7 @@ mod tests {
              connections = 1000\nconnections_per_address = 20\nidle_upstream_connections = 7\n\
              [proxy.timeouts]\nheader = \"1s\"\nkeep_alive = \"2s\"\nbody = \"3s\"\nwrite = \"4s\"\n\
              connect = \"5s\"\nresponse = \"6s\"\nupstream_idle = \"7s\"\ntunnel_linger = \"8s\"\n\
-             linger = \"9s\"\nlinger_idle = \"10s\"\n",
+             linger = \"9s\"\nlinger_idle = \"10s\"\nstop_streams = \"11s\"\n",
             dir.path().display()
         );
         let seconds = Duration::from_secs;
@@ -157,6 +173,7 @@ mod tests {
                     tunnel_linger: seconds(8),
                     linger: seconds(9),
                     linger_idle: seconds(10),
+                    stop_streams: seconds(11),
                     ..Timeouts::default()
                 },
                 limits: Limits {
@@ -175,6 +192,22 @@ mod tests {
                 access_log: None,
             }
         );
+    }
+
+    #[test]
+    fn what_the_daemon_itself_needs_is_beside_it() {
+        let read = |text| {
+            let section = ServerConfig::parse("server.toml", text).unwrap().proxy;
+            (stop_time(&section), park_limits(&section))
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(read(""), (seconds(10), ParkLimits::default()));
+        let text = "[proxy.limits]\nparked = 5\n[proxy.timeouts]\nparked = \"6s\"\nstop = \"7s\"\n";
+        let parking = ParkLimits {
+            max_wait: seconds(6),
+            max_requests: 5,
+        };
+        assert_eq!(read(text), (seconds(7), parking));
     }
 
     #[test]

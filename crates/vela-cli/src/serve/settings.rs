@@ -3,15 +3,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vela_deploy::{Dirs, OpenError, Stack, StateError, SystemUsers};
 use vela_manifest::{ServerConfig, ServicesSection, TlsSection};
-use vela_proxy::{Proxy, ProxyConfig};
+use vela_proxy::{ParkLimits, Proxy, ProxyConfig};
 use vela_supervisor::{Ports, ShimCommand, ShimSupervisor, SupervisorError};
 
 use super::https::Https;
 use super::listeners::{PortKey, Wanted, addresses};
-use super::proxy_config::proxy_config;
+use super::proxy_config::{park_limits, proxy_config, stop_time};
 use crate::accounts;
 use crate::failure::Failure;
 
@@ -27,6 +28,8 @@ pub(super) struct Settings {
     /// The HTTP ones, then the HTTPS ones, if there are any.
     pub(super) addresses: Vec<Wanted>,
     pub(super) proxy: ProxyConfig,
+    /// How long requests in flight may take to end when the daemon stops.
+    pub(super) stop: Duration,
     /// Where metrics are served.
     pub(super) metrics: Option<SocketAddr>,
     /// `[tls]`, where HTTPS is served.
@@ -34,6 +37,7 @@ pub(super) struct Settings {
     /// What the configuration asks for in vain, to be logged.
     pub(super) ignored: Vec<String>,
     isolate: bool,
+    parking: ParkLimits,
     services: ServicesSection,
     ports: std::ops::RangeInclusive<u16>,
 }
@@ -100,6 +104,8 @@ impl Settings {
             group: (root && accounts::group_exists(GROUP)).then(|| GROUP.to_owned()),
             addresses: wanted,
             proxy: proxy_config(&config.proxy)?,
+            stop: stop_time(&config.proxy),
+            parking: park_limits(&config.proxy),
             metrics: config.proxy.metrics,
             tls: is_secure.then(|| config.tls.unwrap_or_default()),
             ignored,
@@ -140,6 +146,7 @@ impl Settings {
             .with_services(&self.services)
             .expect("the parser of server.toml accepts nothing else");
         let stack = Stack {
+            parking: self.parking,
             certifier: https.and_then(Https::certifier),
             certificates: https.map(Https::certificates),
             ..stack

@@ -21,6 +21,8 @@ pub struct ProxyLimits {
     pub connections_per_address: Option<usize>,
     /// `idle_upstream_connections`: the most unused ones that each worker keeps to one instance; may be 0.
     pub idle_upstream_connections: Option<usize>,
+    /// `parked`: the most requests of one app that wait for an instance; may be 0.
+    pub parked: Option<usize>,
 }
 
 /// More than a machine has ports for its own.
@@ -40,6 +42,7 @@ impl ProxyLimits {
             idle_upstream_connections: section.read("idle_upstream_connections", |value| {
                 value.integer(0..=MOST_CONNECTIONS)
             }),
+            parked: section.read("parked", |value| value.integer(0..=MOST_CONNECTIONS)),
         };
         if let (Some(target), Some(head)) = (limits.target, limits.head)
             && target > head

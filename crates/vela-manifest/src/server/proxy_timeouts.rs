@@ -4,7 +4,7 @@ use crate::section::Section;
 use crate::value::Value;
 
 /// `[proxy.timeouts]`: how long the proxy waits. What is unset the proxy has a default for; all but
-/// `tunnel_linger` are longer than zero.
+/// `tunnel_linger`, `stop` and `stop_streams` are longer than zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ProxyTimeouts {
@@ -28,6 +28,12 @@ pub struct ProxyTimeouts {
     pub upstream_idle: Option<Duration>,
     /// `tunnel_linger`: for the other side of a WebSocket of which one side has closed.
     pub tunnel_linger: Option<Duration>,
+    /// `parked`: for an instance to be there, of an app that is being updated or started.
+    pub parked: Option<Duration>,
+    /// `stop`: for requests in flight to end when the daemon stops.
+    pub stop: Option<Duration>,
+    /// `stop_streams`: for WebSockets and event streams to end then.
+    pub stop_streams: Option<Duration>,
 }
 
 impl ProxyTimeouts {
@@ -43,7 +49,10 @@ impl ProxyTimeouts {
             linger: positive("linger"),
             linger_idle: positive("linger_idle"),
             upstream_idle: positive("upstream_idle"),
+            parked: positive("parked"),
             tunnel_linger: section.read("tunnel_linger", Value::duration),
+            stop: section.read("stop", Value::duration),
+            stop_streams: section.read("stop_streams", Value::duration),
         }
     }
 }
