@@ -33,6 +33,8 @@ pub(crate) struct Sitter {
     turns: AtomicU64,
     /// Nanoseconds of processor time at the last look.
     ran: AtomicU64,
+    /// Looks in a row that found it crowded.
+    crowded: AtomicU64,
 }
 
 /// How many times a worker goes to wait for events before it looks at the clock.
@@ -43,6 +45,9 @@ const PERIOD: Duration = Duration::from_millis(5);
 const STALE: Duration = Duration::from_millis(50);
 /// Thousandths of a processor that two have together when it is too narrow for them.
 const CROWDED: u64 = 900;
+/// Looks in a row that have to find it crowded where there are more than two processors. The kernel
+/// spreads threads by itself there, and knows which processor is idle; a worker does not.
+const LOOKS: u64 = 4;
 
 impl Seats {
     pub(crate) fn new(workers: usize) -> Seats {
@@ -83,6 +88,7 @@ impl Sitter {
             number,
             turns: AtomicU64::new(0),
             ran: AtomicU64::new(0),
+            crowded: AtomicU64::new(0),
         }
     }
 
@@ -106,8 +112,16 @@ impl Sitter {
         seat.busy.store(busy, Ordering::Relaxed);
         let mut others = self.seats.others(self.number, now);
         if others.any(|(other, its)| other == processor && busy + its >= CROWDED) {
+            self.crowded.fetch_add(1, Ordering::Relaxed);
             self.move_on(now);
+        } else {
+            self.crowded.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Whether it has been crowded for long enough, on one of so many processors.
+    fn has_waited(&self, processors: u32) -> bool {
+        processors <= 2 || self.crowded.load(Ordering::Relaxed) >= LOOKS
     }
 
     /// Thousandths of the time that `passed` since the last look that the thread ran.
@@ -124,6 +138,9 @@ impl Sitter {
         let Ok(allowed) = sched_getaffinity(None) else {
             return;
         };
+        if !self.has_waited(allowed.count()) {
+            return;
+        }
         let mut free = allowed;
         for (processor, _) in self.seats.others(self.number, now) {
             free.unset(processor);
@@ -131,6 +148,7 @@ impl Sitter {
         if free.count() == 0 || sched_setaffinity(None, &free).is_err() {
             return;
         }
+        self.crowded.store(0, Ordering::Relaxed);
         let processor = sched_getcpu() as u64;
         let seat = &self.seats.seats[self.number];
         seat.processor.store(processor, Ordering::Relaxed);
@@ -155,6 +173,41 @@ mod tests {
         seat.looked.store(u64::MAX, Ordering::Relaxed);
     }
 
+    /// Once, with no regard to when it looked last.
+    fn look(sitter: &Sitter) {
+        std::thread::sleep(PERIOD);
+        sitter.turns.store(0, Ordering::Relaxed);
+        sitter.look_around();
+    }
+
+    #[test]
+    fn of_more_than_two_processors_the_kernel_chooses_first() {
+        let seats = Arc::new(Seats::new(2));
+        let sitter = Sitter::new(&seats, 0);
+        let allowed = sched_getaffinity(None).unwrap();
+        // Beside somebody wherever it is, so that it has nowhere to go.
+        let crowd = |is_here: bool| {
+            let mut one = rustix::thread::CpuSet::new();
+            one.set(sched_getcpu());
+            sched_setaffinity(None, &one).unwrap();
+            take(
+                &seats.seats[1],
+                if is_here { sched_getcpu() } else { usize::MAX },
+            );
+            look(&sitter);
+            sched_setaffinity(None, &allowed).unwrap();
+        };
+        for looks in 1..LOOKS {
+            crowd(true);
+            assert_eq!(sitter.crowded.load(Ordering::Relaxed), looks);
+            assert!(sitter.has_waited(2) && !sitter.has_waited(3));
+        }
+        crowd(true);
+        assert!(sitter.has_waited(3));
+        crowd(false);
+        assert!(sitter.has_waited(2) && !sitter.has_waited(3));
+    }
+
     #[test]
     fn who_is_crowded_goes_where_nobody_is_and_may_still_go_anywhere() {
         let allowed = sched_getaffinity(None).unwrap();
@@ -169,8 +222,9 @@ mod tests {
             for (seat, &processor) in seats.seats[1..].iter().zip(taken) {
                 take(seat, processor);
             }
-            std::thread::sleep(PERIOD);
-            sitter.look_around();
+            for _ in 0..if all.len() > 2 { LOOKS } else { 1 } {
+                look(&sitter);
+            }
             let processor = seats.seats[0].processor.load(Ordering::Relaxed);
             assert_eq!(processor, free as u64);
             assert!(sched_getaffinity(None).unwrap() == allowed);
