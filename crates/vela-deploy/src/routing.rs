@@ -101,6 +101,7 @@ pub(crate) fn spec(
             canonical,
             max_body: proxy.max_body,
             response_timeout: proxy.response_timeout,
+            response_body_timeout: proxy.response_body_timeout,
             maintenance: None,
             error_pages,
         },
@@ -183,7 +184,8 @@ mod tests {
     fn every_key_reaches_the_route() {
         let manifest = manifest(
             "[deploy]\nbinary = \"shop\"\ndrain = \"4s\"\n[proxy]\npath = \"/api\"\nstrip_path = true\n\
-             redirect_aliases = true\nmax_body = \"10M\"\nresponse_timeout = \"7s\"\nstream_drain = \"9s\"\n",
+             redirect_aliases = true\nmax_body = \"10M\"\nresponse_timeout = \"7s\"\n\
+             response_body_timeout = \"8s\"\nstream_drain = \"9s\"\n",
         );
         let pages = Arc::new(ErrorPages::default());
         let spec = spec(&manifest.app.name, &manifest, Some(Arc::clone(&pages)));
@@ -197,6 +199,7 @@ mod tests {
                 canonical: Some("shop.test".parse().unwrap()),
                 max_body: Some(10 << 20),
                 response_timeout: Some(Duration::from_secs(7)),
+                response_body_timeout: Some(Duration::from_secs(8)),
                 maintenance: None,
                 error_pages: Some(pages),
             }

@@ -55,6 +55,7 @@ name = "{name}"
 # redirect_aliases = true       # the aliases redirect to the domain
 # max_body = "10M"              # longer requests are refused
 # response_timeout = "60s"      # how long the app may take to begin a response
+# response_body_timeout = "5m"  # how long it may then be silent before the response is whole
 # stream_drain = "30s"          # WebSockets and event streams are ended within this time when a new release takes over
 # error_pages = "errors"        # a directory in the release: 502.html, 5xx.html, ..
 

@@ -22,6 +22,9 @@ pub struct AppProxy {
     /// `response_timeout`: how long the app may take to begin a response; as long as the server lets every
     /// app if unset.
     pub response_timeout: Option<Duration>,
+    /// `response_body_timeout`: how long the app may take to send the next piece of a response that is no
+    /// event stream; as long as the server lets every app if unset.
+    pub response_body_timeout: Option<Duration>,
     /// `stream_drain`: how long WebSockets and event streams may go on when a new release takes over, until
     /// the proxy ends them. If unset, those that are left after `deploy.drain` end with their instance.
     pub stream_drain: Option<Duration>,
@@ -40,6 +43,7 @@ impl AppProxy {
                 .unwrap_or(false),
             max_body: section.read("max_body", Value::size_limit),
             response_timeout: section.read("response_timeout", Value::positive_duration),
+            response_body_timeout: section.read("response_body_timeout", Value::positive_duration),
             stream_drain: section.read("stream_drain", Value::duration),
             error_pages: section.read("error_pages", directory),
         };

@@ -53,6 +53,7 @@ strip_path = true
 redirect_aliases = true
 max_body = "10M"
 response_timeout = "2m"
+response_body_timeout = "1h"
 stream_drain = 30
 error_pages = "priv/errors/"
 
@@ -160,6 +161,7 @@ fn everything_that_can_be_set() {
     assert!(proxy.strip_path && proxy.redirect_aliases);
     assert_eq!(proxy.max_body, Some(10 << 20));
     assert_eq!(proxy.response_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(proxy.response_body_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(proxy.stream_drain, Some(Duration::from_secs(30)));
     let error_pages = proxy.error_pages.as_ref().expect("set");
     assert_eq!(error_pages.as_str(), "priv/errors");
@@ -237,6 +239,7 @@ fn defaults() {
         (manifest.proxy.max_body, manifest.proxy.response_timeout),
         (None, None)
     );
+    assert_eq!(manifest.proxy.response_body_timeout, None);
     assert_eq!(manifest.proxy.stream_drain, None);
     assert_eq!(manifest.proxy.error_pages, None);
     assert!(manifest.build.is_none());
@@ -443,6 +446,7 @@ body = 11
 write = 12
 connect = "500ms"
 response = 13
+response_body = "2m"
 linger = 15
 linger_idle = "1500ms"
 upstream_idle = 14
@@ -535,6 +539,7 @@ secrets = false
     assert_eq!(seconds(timeouts.write), Some(12.0));
     assert_eq!(seconds(timeouts.connect), Some(0.5));
     assert_eq!(seconds(timeouts.response), Some(13.0));
+    assert_eq!(seconds(timeouts.response_body), Some(120.0));
     assert_eq!(seconds(timeouts.linger), Some(15.0));
     assert_eq!(seconds(timeouts.linger_idle), Some(1.5));
     assert_eq!(seconds(timeouts.upstream_idle), Some(14.0));

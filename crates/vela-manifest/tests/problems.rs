@@ -376,17 +376,18 @@ fn the_proxy_of_an_app() {
     4:8 `/./a` is not a path to route by: `.` and `..` are not allowed (-)
     4:8 `https://a.b/api` is not a path to route by: it does not start with `/` (did you mean `/api`?)
     ");
-    assert_snapshot!(brief_manifest("[proxy]\npath = true\nstrip_path = 'yes'\nmax_body = 0\nresponse_timeout = 0\nstream_drain = -1"), @r#"
+    assert_snapshot!(brief_manifest("[proxy]\npath = true\nstrip_path = 'yes'\nmax_body = 0\nresponse_timeout = 0\nresponse_body_timeout = 0\nstream_drain = -1"), @r#"
     4:8 expected a string, found a boolean (did you mean "true"?)
     5:14 expected true or false, found a string (did you mean true, without quotes?)
     6:12 must be more than zero (leave the key out if this is to set no limit)
     7:20 must be longer than zero (-)
-    8:16 expected a whole number from 0 to 31536000 (-)
+    8:25 must be longer than zero (-)
+    9:16 expected a whole number from 0 to 31536000 (-)
     "#);
     assert_snapshot!(brief_manifest("[proxy]\nmax_body = '10MB'\nerror_pages = '../errors'\naccess_log = true"), @r#"
     4:12 `10MB` is not a size (did you mean "10M"? Units are powers of 1024)
     5:15 `../errors` is not a path inside the release: `..` could leave it (-)
-    6:1 unknown key `access_log` in [proxy] (known here: `path`, `strip_path`, `redirect_aliases`, `max_body`, `response_timeout`, `stream_drain`, `error_pages`)
+    6:1 unknown key `access_log` in [proxy] (known here: `path`, `strip_path`, `redirect_aliases`, `max_body`, `response_timeout`, `response_body_timeout`, `stream_drain`, `error_pages`)
     "#);
     assert_snapshot!(brief_manifest("[proxy]\nerror_pages = '/'"), @"4:15 `/` is not a path inside the release: it starts with `/` (-)");
     assert_snapshot!(brief_manifest("[proxy]\nstrip_path = true\nredirect_aliases = true"), @r#"
@@ -479,21 +480,22 @@ fn the_proxy_of_a_server() {
     4:8 expected a whole number from 0 to 9223372036854775807 (-)
     5:1 unknown key `idle_upstream` in [proxy.limits] (known here: `head`, `headers`, `target`, `body`, `connections`, `connections_per_address`, `idle_upstream_connections`, `parked`)
     ");
-    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nlinger = 0\nlinger_idle = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5\nparked = 0\nstop = -1\nstop_streams = '2'"), @r#"
+    assert_snapshot!(brief_server("[proxy.timeouts]\nheader = 0\nkeep_alive = 0\nbody = 0\nwrite = 0\nconnect = 0\nresponse = 0\nresponse_body = 0\nlinger = 0\nlinger_idle = 0\nupstream_idle = 0\ntunnel_linger = '1'\nidle = 5\nparked = 0\nstop = -1\nstop_streams = '2'"), @r#"
     2:10 must be longer than zero (-)
     3:14 must be longer than zero (-)
     4:8 must be longer than zero (-)
     5:9 must be longer than zero (-)
     6:11 must be longer than zero (-)
     7:12 must be longer than zero (-)
-    8:10 must be longer than zero (-)
-    9:15 must be longer than zero (-)
-    10:17 must be longer than zero (-)
-    11:17 `1` is not a duration (did you mean "1s"?)
-    12:1 unknown key `idle` in [proxy.timeouts] (-)
-    13:10 must be longer than zero (-)
-    14:8 expected a whole number from 0 to 31536000 (-)
-    15:16 `2` is not a duration (did you mean "2s"?)
+    8:17 must be longer than zero (-)
+    9:10 must be longer than zero (-)
+    10:15 must be longer than zero (-)
+    11:17 must be longer than zero (-)
+    12:17 `1` is not a duration (did you mean "1s"?)
+    13:1 unknown key `idle` in [proxy.timeouts] (-)
+    14:10 must be longer than zero (-)
+    15:8 expected a whole number from 0 to 31536000 (-)
+    16:16 `2` is not a duration (did you mean "2s"?)
     "#);
     assert_snapshot!(brief_server("[proxy.access_log]\nmax_size = 100\nkeep = 0\npaths = '/x'"), @r#"
     1:8 `path` is missing in [proxy.access_log] (add `path = "/var/log/vela/access.log"` under `[proxy.access_log]`)

@@ -11,6 +11,7 @@ use crate::entrance::Entrance;
 use crate::handshake::handshake;
 use crate::http2;
 use crate::in_flight::{InFlight, Pinned};
+use crate::room::until_there_is_room;
 use crate::stats::count;
 use crate::turnstile::Ticket;
 use crate::worker::Worker;
@@ -20,14 +21,7 @@ use crate::worker::Worker;
 pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance: Arc<Entrance>) {
     let mut backoff = Backoff::default();
     let mut accepted_at_once = 0u32;
-    let most = worker.config.limits.connections;
     loop {
-        if worker.crew.connections() >= most {
-            tokio::select! {
-                () = worker.stop.wait() => return,
-                () = tokio::time::sleep(FULL) => continue,
-            }
-        }
         let accepted = tokio::select! {
             () = worker.stop.wait() => return,
             accepted = listener.accept() => accepted,
@@ -40,6 +34,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance:
                     tracing::debug!(%peer, "an address has too many connections");
                     continue;
                 };
+                until_there_is_room(&worker).await;
                 count(&worker.counters.connections_total);
                 if let Some(relief) = worker.crew.relief(&worker.live) {
                     match socket.into_std() {
@@ -59,6 +54,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, listener: TcpListener, entrance:
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
                 count(&worker.counters.accept_errors);
+                worker.room.fall_short(worker.crew.connections());
                 let pause = backoff.next();
                 tracing::warn!(%error, ?pause, "cannot accept connections");
                 pause
@@ -141,8 +137,6 @@ pub(crate) fn prepare(listener: &std::net::TcpListener) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
-/// How long new connections wait when there are as many as may be.
-const FULL: Duration = Duration::from_millis(10);
 /// How many connections are accepted before they are served.
 const AT_ONCE: u32 = 4;
 

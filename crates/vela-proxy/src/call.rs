@@ -69,6 +69,8 @@ pub(crate) enum Trouble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     ByUpstream,
+    /// The upstream goes on being connected, and sends nothing.
+    BySilence,
     ByClient,
     /// It is a stream, and its time is over.
     AtCurfew,
@@ -151,10 +153,12 @@ where
     }
 
     /// Passes the response on until the client has all of it and the upstream all of the request.
+    /// `patience` is for the next piece of a response that is no stream.
     pub(crate) fn poll_rest(
         &mut self,
         cx: &mut Context<'_>,
         download: &mut Flow,
+        patience: Option<Duration>,
     ) -> Poll<Result<(), Cut>> {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx) {
             return Poll::Ready(Err(Cut::ByClient));
@@ -193,15 +197,27 @@ where
                 self.patience.wait(Wait::Write, limits.write);
             }
             Poll::Pending => {
-                self.patience.end();
                 let gone = match self.upload.state {
                     Uploaded::NotYet => self.client.stream.poll_left(cx),
                     _ => poll_gone(self.client, &mut self.upload.departure, cx),
                 };
-                return gone.map(|()| Err(Cut::ByClient));
+                if gone.is_ready() {
+                    return Poll::Ready(Err(Cut::ByClient));
+                }
+                if download.has_moved() | self.upload.flow.has_moved() {
+                    self.patience.end();
+                }
+                match patience {
+                    Some(patience) => self.patience.wait(Wait::ResponseBody, patience),
+                    None => self.patience.end(),
+                }
             }
         }
-        self.patience.poll_over(cx).map(|_| Err(Cut::ByClient))
+        self.patience.poll_over(cx).map(|wait| match wait {
+            // Nothing to be said yet, maybe, because the request is not whole.
+            Wait::ResponseBody if !self.awaits_client() => Err(Cut::BySilence),
+            _ => Err(Cut::ByClient),
+        })
     }
 
     /// An error is the client's.
@@ -271,6 +287,11 @@ where
                 .wait(Wait::Body, self.config.timeouts.body_read),
             Awaits::Sink => self.patience.wait(Wait::Response, patience),
         }
+    }
+
+    /// Whether the client has not sent all of the request, and the upstream has taken what it has.
+    fn awaits_client(&self) -> bool {
+        self.upload.state == Uploaded::NotYet && self.upload.flow.awaits() == Awaits::Source
     }
 
     fn read_head(&mut self, head_end: &mut HeadEnd) -> Result<Option<Answered>, Trouble> {
@@ -351,6 +372,7 @@ pub(crate) fn shortest_limit(config: &ProxyConfig) -> Duration {
         limits.body_read,
         limits.write,
         limits.response,
+        limits.response_body,
     ];
     all.into_iter().min().unwrap_or_default()
 }
@@ -360,7 +382,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::{Instant, sleep, timeout};
 
     use super::*;
     use crate::chunks::Chunks;
@@ -544,5 +566,82 @@ mod tests {
             assert_eq!(outside.read(&mut came).await.unwrap(), 0);
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    /// How a response of so many bytes ends whose request has a body of so many.
+    async fn respond(
+        (client, upload): (DuplexStream, u64),
+        (upstream, download): (DuplexStream, u64),
+        patience: Option<Duration>,
+    ) -> Result<(), Cut> {
+        let config = ProxyConfig::default();
+        let mut call = Call {
+            client: &mut Wire::new(client),
+            upstream: &mut Wire::new(upstream),
+            upload: &mut Upload {
+                flow: Flow::length(upload),
+                state: Uploaded::NotYet,
+                is_held: false,
+                was_lost: false,
+                departure: Departure::default(),
+            },
+            patience: &mut Patience::new(shortest_limit(&config)),
+            asked: &Asked {
+                is_head: false,
+                is_idempotent: false,
+                is_http11: true,
+                keep_alive: true,
+                expects_continue: false,
+                takes_trailers: false,
+                upgrades: false,
+            },
+            config: &config,
+            may_stay: true,
+            hsts: None,
+        };
+        let mut download = Flow::length(download);
+        let rest = poll_fn(|cx| call.poll_rest(cx, &mut download, patience));
+        timeout(PATIENCE * 1000, rest).await.expect("an end")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_piece_of_a_response_has_its_time_and_a_stream_has_any() {
+        for patience in [Some(PATIENCE), None] {
+            let (_outside, client) = duplex(1024);
+            let (upstream, mut app) = duplex(1024);
+            let responding = tokio::spawn(respond((client, 0), (upstream, 100), patience));
+            for _ in 0..5 {
+                sleep(PATIENCE * 9 / 10).await;
+                app.write_all(b"piece").await.unwrap();
+            }
+            let begun = Instant::now();
+            if patience.is_some() {
+                assert_eq!(responding.await.unwrap(), Err(Cut::BySilence));
+                assert_eq!(begun.elapsed(), PATIENCE);
+                continue;
+            }
+            sleep(PATIENCE * 100).await;
+            assert!(!responding.is_finished());
+            drop(app);
+            assert_eq!(responding.await.unwrap(), Err(Cut::ByUpstream));
+        }
+    }
+
+    /// Whoever holds up the request holds up the response.
+    #[tokio::test(start_paused = true)]
+    async fn a_response_is_waited_for_as_long_as_the_request_moves() {
+        // The upstream takes all, or no more than the first two pieces.
+        for (pieces, room, cut) in [(2, 1024, Cut::ByClient), (3, 10, Cut::BySilence)] {
+            let (mut outside, client) = duplex(1024);
+            let (upstream, _app) = duplex(room);
+            let responding = tokio::spawn(respond((client, 100), (upstream, 5), Some(PATIENCE)));
+            for _ in 0..pieces {
+                sleep(PATIENCE * 9 / 10).await;
+                outside.write_all(b"piece").await.unwrap();
+            }
+            let begun = Instant::now();
+            assert_eq!(responding.await.unwrap(), Err(cut));
+            assert_eq!(begun.elapsed(), PATIENCE);
+        }
     }
 }

@@ -22,8 +22,8 @@ use crate::patience::{Patience, Wait};
 use crate::peer::Peer;
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::room::Place;
 use crate::stats::{Open, count};
-use crate::stop::Stop;
 use crate::turnstile::Ticket;
 use crate::wire::Wire;
 use crate::worker::Worker;
@@ -59,7 +59,7 @@ enum Next {
     Late(Wait),
     /// The client has gone, or nothing more will be served.
     End,
-    /// The worker stops, and no request has begun.
+    /// The worker stops or the connection is to make room, and no request has begun.
     Stop,
 }
 
@@ -103,7 +103,7 @@ impl<C: ClientStream> Client<C> {
     pub(crate) async fn serve(mut self, _ticket: Ticket) {
         let worker = Arc::clone(&self.worker);
         let _open = Open::count(&worker.counters);
-        let mut stopping = Stopping::new(&worker.stop);
+        let mut stopping = Stopping::new(&worker);
         loop {
             let next = poll_fn(|cx| self.poll_next(cx, Some(&mut stopping))).await;
             let next = match next {
@@ -115,6 +115,7 @@ impl<C: ClientStream> Client<C> {
                     self.head_end = HeadEnd::default();
                     self.has_asked = true;
                     self.patience.end();
+                    stopping.works();
                     let after = self.exchange(length).await;
                     self.rest();
                     after
@@ -167,7 +168,7 @@ impl<C: ClientStream> Client<C> {
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        stopping: Option<&mut Stopping<'_>>,
+        mut stopping: Option<&mut Stopping<'_>>,
     ) -> Poll<Next> {
         loop {
             if let Some(next) = self.look() {
@@ -184,14 +185,20 @@ impl<C: ClientStream> Client<C> {
             }
         }
         let is_idle = self.is_idle();
-        if is_idle && stopping.is_some_and(|stopping| stopping.poll(cx)) {
+        if is_idle && stopping.as_mut().is_some_and(|stopping| stopping.poll(cx)) {
             return Poll::Ready(Next::Stop);
         }
         let limits = &self.worker.config.timeouts;
-        match (is_idle, self.has_asked) {
-            (false, _) => self.patience.wait(Wait::Head, limits.header_read),
-            (true, false) => self.patience.wait(Wait::FirstByte, limits.header_read),
-            (true, true) => self.patience.wait(Wait::NextRequest, limits.keep_alive),
+        let begun = match (is_idle, self.has_asked) {
+            (false, _) => self.patience.begin(Wait::Head, limits.header_read),
+            (true, false) => self.patience.begin(Wait::FirstByte, limits.header_read),
+            (true, true) => self.patience.begin(Wait::NextRequest, limits.keep_alive),
+        };
+        if let (Some(begun), Some(stopping)) = (begun, stopping) {
+            match is_idle {
+                true => stopping.waits(begun),
+                false => stopping.works(),
+            }
         }
         self.patience.poll_over(cx).map(Next::Late)
     }
@@ -353,30 +360,43 @@ impl<C> Drop for Client<C> {
     }
 }
 
-/// Waits for the word to stop: by a future that is asked once, to know the task, and by a look.
+/// Waits for the word to stop, or to make room for others: by a future and a place that know the
+/// task from the first time on, and by a look.
 struct Stopping<'a> {
-    stop: &'a Stop,
+    worker: &'a Arc<Worker>,
     told: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
-    is_known: bool,
+    place: Option<Place>,
 }
 
 impl<'a> Stopping<'a> {
-    fn new(stop: &'a Stop) -> Stopping<'a> {
+    fn new(worker: &'a Arc<Worker>) -> Stopping<'a> {
         Stopping {
-            stop,
+            worker,
             told: None,
-            is_known: false,
+            place: None,
         }
     }
 
     /// Whether it was told.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.is_known {
-            self.is_known = true;
-            let told = self.told.insert(Box::pin(self.stop.wait()));
+        let Some(place) = &self.place else {
+            self.place = Some(Place::take(self.worker, cx.waker()));
+            let told = self.told.insert(Box::pin(self.worker.stop.wait()));
             return told.as_mut().poll(cx).is_ready();
+        };
+        self.worker.stop.is_told() || place.is_told()
+    }
+
+    fn waits(&self, since: Instant) {
+        if let Some(place) = &self.place {
+            place.waits(since);
         }
-        self.stop.is_told()
+    }
+
+    fn works(&self) {
+        if let Some(place) = &self.place {
+            place.works();
+        }
     }
 }
 

@@ -3,6 +3,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::{AccessLog, ErrorPages, HeaderName, Network};
 
 /// How a [`Proxy`](crate::Proxy) behaves. The defaults are safe on the open internet.
@@ -63,7 +65,8 @@ pub struct Timeouts {
     /// last response. Default 75 s.
     pub keep_alive: Duration,
     /// For a client to send the next piece of a request's body. Then 408. It does not count while
-    /// the upstream responds; a body that stalls after that ends the connection. Default 30 s.
+    /// the upstream responds, when [`response_body`](Timeouts::response_body) does; a body that
+    /// stalls after that ends the connection. Default 30 s.
     pub body_read: Duration,
     /// For a client to take the next piece of a response. Default 60 s.
     pub write: Duration,
@@ -72,6 +75,11 @@ pub struct Timeouts {
     /// For an upstream to take the next piece of a request, and to begin its response once it has
     /// all of it. Then 504. Default 60 s.
     pub response: Duration,
+    /// For an upstream to send the next piece of a response's body. Then the answer is broken off.
+    /// It begins anew with each piece that the client sends of the request's body meanwhile. Not
+    /// for event streams and tunnels, which may be silent for as long as they like. Default 5
+    /// minutes.
+    pub response_body: Duration,
     /// For the route of an upstream that refuses connections to change, before the request is answered 502: whoever
     /// applies routes may be about to say that the instance died. Default 100 ms.
     pub replacement: Duration,
@@ -101,6 +109,7 @@ impl Default for Timeouts {
             write: Duration::from_secs(60),
             connect: Duration::from_secs(5),
             response: Duration::from_secs(60),
+            response_body: Duration::from_secs(300),
             replacement: Duration::from_millis(100),
             tunnel_linger: Duration::from_secs(10),
             linger: Duration::from_secs(30),
@@ -123,15 +132,55 @@ pub struct Limits {
     /// The longest request body in bytes. Then 413. Unlimited by default: how much an app takes is
     /// the app's to say.
     pub body_bytes: u64,
-    /// The most client connections at one time, tunnels included. What comes then waits in the
-    /// kernel's queue. Default 65,536.
+    /// The most client connections at one time, tunnels included. What comes then waits, while connections that have been idle for a second or more are closed to make
+    /// room: a few at a time, those first that have been idle for longest. Default 65,536, and no
+    /// more than the process has file descriptors for.
     pub connections: usize,
-    /// The most client connections at one time from one address; more are closed at once.
-    /// Unlimited by default: behind a load balancer all have the same address.
+    /// The most client connections at one time from one address; more are closed at once. The
+    /// trusted proxies are exempt. Unlimited by default: a whole office may have one address.
     pub connections_per_address: usize,
     /// The most unused connections kept to one upstream by one worker. Default 1024:
     /// as many as were in use at one time, since they are soon closed when they are not used again.
     pub upstream_idle: usize,
+}
+
+impl Limits {
+    /// How many file descriptors the process needs for so many connections: one for each, one for
+    /// what it asks an upstream, and some for everything else.
+    pub fn descriptors(&self) -> u64 {
+        let connections = u64::try_from(self.connections).unwrap_or(u64::MAX);
+        connections
+            .saturating_mul(2)
+            .saturating_add(OTHER_DESCRIPTORS)
+    }
+
+    /// Allows no more connections than there are descriptors for.
+    pub(crate) fn fit_descriptors(&mut self) {
+        let Some(most) = getrlimit(Resource::Nofile).current else {
+            return;
+        };
+        let connections = connections_for(most);
+        if connections < self.connections {
+            let (wanted, descriptors) = (self.connections, most);
+            tracing::warn!(
+                connections,
+                wanted,
+                descriptors,
+                "fewer connections of clients than may be"
+            );
+            self.connections = connections;
+        }
+    }
+}
+
+/// Listeners, timers, logs, and what the rest of the program has open.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Of few descriptors no more than a quarter is for everything else.
+fn connections_for(descriptors: u64) -> usize {
+    let others = OTHER_DESCRIPTORS.min(descriptors / 4);
+    let connections = ((descriptors - others) / 2).max(1);
+    usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
 impl Default for Limits {
@@ -145,5 +194,18 @@ impl Default for Limits {
             connections_per_address: usize::MAX,
             upstream_idle: 1024,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_has_two_descriptors() {
+        for (descriptors, connections) in [(1, 1), (40, 15), (1024, 448), (131_200, 65_536)] {
+            assert_eq!(connections_for(descriptors), connections);
+        }
+        assert_eq!(Limits::default().descriptors(), 131_200);
     }
 }

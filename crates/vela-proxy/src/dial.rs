@@ -1,5 +1,4 @@
-use std::io;
-
+use rustix::io::Errno;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -25,9 +24,16 @@ pub(crate) async fn dial(
         Ok(Ok(stream)) => Ok(Connection::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%tag, %address, %error, "cannot connect");
-            Err(Undialled {
-                failure: Failure::Unreachable,
-                is_its_own: !is_ours(&error),
+            Err(match Errno::from_io_error(&error) {
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => Undialled {
+                    failure: Failure::Exhausted,
+                    is_its_own: false,
+                },
+                // No port is left, maybe.
+                error => Undialled {
+                    failure: Failure::Unreachable,
+                    is_its_own: error != Some(Errno::ADDRNOTAVAIL),
+                },
             })
         }
         Err(_) => {
@@ -38,17 +44,4 @@ pub(crate) async fn dial(
             })
         }
     }
-}
-
-/// File descriptors, ports or memory: no other upstream could be reached either.
-fn is_ours(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let ours = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-        Errno::ADDRNOTAVAIL,
-    ];
-    Errno::from_io_error(error).is_some_and(|error| ours.contains(&error))
 }

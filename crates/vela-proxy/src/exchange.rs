@@ -53,6 +53,8 @@ struct Sent {
     upstream: usize,
     /// Keeps the upstream from being stopped meanwhile.
     generation: Visit,
+    /// For the next piece of the response.
+    patience: Duration,
 }
 
 /// Why no upstream responds.
@@ -201,8 +203,10 @@ impl<C: ClientStream> Client<C> {
         let mut route_changes = 0;
         loop {
             let mut generation = Visit::new(self.enter(admission, &mut request).await?);
-            let patience = admission.route().options.response_timeout;
-            let patience = patience.unwrap_or(self.worker.config.timeouts.response);
+            let (options, limits) = (&admission.route().options, &self.worker.config.timeouts);
+            let patience = options.response_timeout.unwrap_or(limits.response);
+            let patience_for_more = options.response_body_timeout;
+            let patience_for_more = patience_for_more.unwrap_or(limits.response_body);
             let sent = self
                 .try_upstreams(&mut generation, asked, upload, &mut request, patience)
                 .await;
@@ -213,6 +217,7 @@ impl<C: ClientStream> Client<C> {
                         connection,
                         upstream,
                         generation,
+                        patience: patience_for_more,
                     });
                 }
                 // An upstream that is gone because it was replaced: its successor is there, or
@@ -290,6 +295,9 @@ impl<C: ClientStream> Client<C> {
                             Err(refused) => {
                                 if refused.is_its_own {
                                     generation.refused(&worker.config);
+                                }
+                                if refused.failure == Failure::Exhausted {
+                                    worker.room.fall_short(worker.crew.connections());
                                 }
                                 failure = refused.failure;
                                 self.record.upstream_failed(&worker, failure);
@@ -393,11 +401,13 @@ impl<C: ClientStream> Client<C> {
             mut connection,
             upstream,
             mut generation,
+            patience,
         } = sent;
         self.record.answered(answered.status);
         if answered.status == 101 {
             generation.become_stream();
             self.record.streams(&self.worker, Stream::Tunnel);
+            connection.stream.notice_when_gone();
             let linger = self.worker.config.timeouts.tunnel_linger;
             let curfews = [generation.curfew(), self.worker.stop.curfew()];
             let Record {
@@ -417,9 +427,11 @@ impl<C: ClientStream> Client<C> {
         if answered.is_event_stream {
             generation.become_stream();
             self.record.streams(&self.worker, Stream::Events);
+            connection.stream.notice_when_gone();
             let curfews = [generation.curfew(), self.worker.stop.curfew()];
             bedtime = Some(Bedtime::new(curfews));
         }
+        let patience = (!answered.is_event_stream).then_some(patience);
         let is_early = upload.state != Uploaded::Wholly;
         let mut download = answered.flow;
         let mut call = Call {
@@ -432,13 +444,14 @@ impl<C: ClientStream> Client<C> {
             may_stay: true,
             hsts: None,
         };
-        let ended = poll_fn(
-            |cx| match (call.poll_rest(cx, &mut download), &mut bedtime) {
-                (Poll::Pending, Some(bedtime)) => bedtime.poll(cx).map(|_| Err(Cut::AtCurfew)),
-                (rest, _) => rest,
-            },
-        )
-        .await;
+        let ended =
+            poll_fn(
+                |cx| match (call.poll_rest(cx, &mut download, patience), &mut bedtime) {
+                    (Poll::Pending, Some(bedtime)) => bedtime.poll(cx).map(|_| Err(Cut::AtCurfew)),
+                    (rest, _) => rest,
+                },
+            )
+            .await;
         self.patience.end();
         drop(bedtime);
         self.record.bytes_in = upload.flow.passed();
@@ -446,6 +459,7 @@ impl<C: ClientStream> Client<C> {
         match ended {
             Ok(()) => {}
             Err(Cut::ByUpstream) => self.record.cut_short(&self.worker),
+            Err(Cut::BySilence) => self.record.fell_silent(&self.worker),
             Err(Cut::AtCurfew) => self.record.ended_by_proxy(),
             Err(Cut::ByClient) => self.record.client_left(),
         }
@@ -462,8 +476,8 @@ impl<C: ClientStream> Client<C> {
             Ok(()) if upload.state != Uploaded::Wholly => After::Linger,
             Ok(()) if answered.client_stays => After::Next,
             Ok(()) => After::Close,
-            Err(Cut::ByUpstream | Cut::ByClient) if is_missed => After::Reset,
-            Err(Cut::ByUpstream | Cut::AtCurfew) => After::Close,
+            Err(Cut::ByUpstream | Cut::BySilence | Cut::ByClient) if is_missed => After::Reset,
+            Err(Cut::ByUpstream | Cut::BySilence | Cut::AtCurfew) => After::Close,
             Err(Cut::ByClient) => After::Linger,
         }
     }

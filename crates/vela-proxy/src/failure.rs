@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     ParkTooLong,
     #[error("the app does not accept connections")]
     Unreachable,
+    #[error("the server has no file descriptor or memory left for a connection to the app")]
+    Exhausted,
     #[error("the app does not accept connections in time")]
     ConnectTimedOut,
     #[error("the app ended the connection without a complete response")]
@@ -40,7 +42,9 @@ impl Failure {
             Failure::Refused(refusal) => refusal.status(),
             Failure::UnknownHost => 404,
             Failure::Unsecured => 403,
-            Failure::NoUpstream | Failure::ParkFull | Failure::ParkTooLong => 503,
+            Failure::NoUpstream | Failure::ParkFull | Failure::ParkTooLong | Failure::Exhausted => {
+                503
+            }
             Failure::Unreachable | Failure::Lost | Failure::Malformed => 502,
             Failure::ConnectTimedOut | Failure::ResponseTimedOut => 504,
             Failure::HeadTimedOut | Failure::BodyTimedOut => 408,

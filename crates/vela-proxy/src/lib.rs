@@ -161,6 +161,7 @@ mod refusal;
 mod request_head;
 mod request_id;
 mod response_head;
+mod room;
 mod route;
 mod route_options;
 mod route_table;

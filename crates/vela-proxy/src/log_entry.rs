@@ -56,6 +56,8 @@ pub(crate) enum Outcome {
     ClientLeft,
     /// The upstream ended its response too early.
     UpstreamLeft,
+    /// The upstream did not go on with its response in time.
+    UpstreamSilent,
     /// The proxy ended it: it stops, or it drains a stream.
     EndedByProxy,
 }

@@ -5,6 +5,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::UpstreamStatus;
 use crate::acme::Certified;
 use crate::tally::{BOUNDS, Class, Count, Fault, Method, Stream, Totals};
 use crate::tls::CertifiedSnapshot;
@@ -76,8 +77,14 @@ fn encoded(collector: impl Collector) -> String {
 pub(crate) struct Snapshot {
     /// By route; the first one is of no route.
     pub(crate) apps: Vec<(String, Totals)>,
+    pub(crate) upstreams: Vec<UpstreamStatus>,
     pub(crate) connections: u64,
     pub(crate) connections_total: u64,
+    /// How many there may be.
+    pub(crate) connections_limit: usize,
+    pub(crate) over_limit: u64,
+    pub(crate) reclaimed: u64,
+    pub(crate) exhausted: u64,
     pub(crate) over_address_limit: u64,
     pub(crate) accept_errors: u64,
     /// Where there is an access log.
@@ -224,6 +231,11 @@ impl Snapshot {
                 errors.total(&labels, totals.of(Count::Fault(fault)))?;
             }
         }
+        let help = "Upstreams that requests may go to, those that are ejected included";
+        self.count_upstreams(gauge(to, "upstreams", help)?, |_| true)?;
+        let help = "Upstreams that get no requests while others can, until they accept \
+                    connections again";
+        self.count_upstreams(gauge(to, "upstreams_ejected", help)?, |one| one.is_ejected)?;
         let help = "Requests sent once more, because that was safe";
         self.count_of_apps(counter(to, "retries", help)?, Count::Retried)
     }
@@ -242,11 +254,38 @@ impl Snapshot {
         gauge(to, "connections", help)?.value(&[], self.connections)?;
         let help = "Connections of clients that were served";
         counter(to, "connections_accepted", help)?.total(&[], self.connections_total)?;
+        let help = "Connections of clients that may be open at one time";
+        let limit = u64::try_from(self.connections_limit).unwrap_or(u64::MAX);
+        gauge(to, "connections_limit", help)?.value(&[], limit)?;
+        let help = "Connections of clients that had to wait because as many were open";
+        counter(to, "connections_delayed", help)?.total(&[], self.over_limit)?;
+        let help = "Idle connections of clients that were closed to make room for others";
+        counter(to, "connections_reclaimed", help)?.total(&[], self.reclaimed)?;
+        let help = "Connections to upstreams that could not be made for want of file \
+                    descriptors or memory";
+        counter(to, "upstream_connections_exhausted", help)?.total(&[], self.exhausted)?;
         let help = "Connections of clients that were closed at once";
         let reason = [("reason", "address_limit")];
         counter(to, "connections_refused", help)?.total(&reason, self.over_address_limit)?;
         let help = "Failures to accept a connection, for want of file descriptors say: it waits";
         counter(to, "accept_errors", help)?.total(&[], self.accept_errors)
+    }
+
+    /// For each route in the table, how many of its upstreams are so.
+    fn count_upstreams(
+        &self,
+        mut family: Family<'_>,
+        are_so: impl Fn(&UpstreamStatus) -> bool,
+    ) -> fmt::Result {
+        for (app, _) in self.routed() {
+            let its = self
+                .upstreams
+                .iter()
+                .filter(|one| one.route.as_str() == app);
+            let count = its.filter(|one| are_so(one)).count();
+            family.value(&[("app", app)], count as u64)?;
+        }
+        Ok(())
     }
 
     /// Without those of no route.

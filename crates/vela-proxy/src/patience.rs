@@ -15,6 +15,7 @@ pub(crate) enum Wait {
     Continue,
     Body,
     Response,
+    ResponseBody,
     Write,
     Linger,
 }
@@ -43,13 +44,20 @@ impl Patience {
 
     /// Waits from now on, unless it waits for the same already.
     pub(crate) fn wait(&mut self, wait: Wait, limit: Duration) {
-        if self.waits.is_none_or(|(waits, _)| waits != wait) {
-            let now = Instant::now();
-            let limit = limit.max(LEAST);
-            // A limit beyond the clock's range is no limit worth a timer: a year will do.
-            let until = now.checked_add(limit).unwrap_or(now + YEAR);
-            self.waits = Some((wait, until));
+        self.begin(wait, limit);
+    }
+
+    /// The same. Gives since when, if it did not wait for it already.
+    pub(crate) fn begin(&mut self, wait: Wait, limit: Duration) -> Option<Instant> {
+        if self.waits.is_some_and(|(waits, _)| waits == wait) {
+            return None;
         }
+        let now = Instant::now();
+        let limit = limit.max(LEAST);
+        // A limit beyond the clock's range is no limit worth a timer: a year will do.
+        let until = now.checked_add(limit).unwrap_or(now + YEAR);
+        self.waits = Some((wait, until));
+        Some(now)
     }
 
     /// What was awaited has come.

@@ -11,6 +11,7 @@ use crate::crew::Crew;
 use crate::generation::Generation;
 use crate::metrics::Snapshot;
 use crate::pool::Pool;
+use crate::room::Room;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
 use crate::stop::Stop;
@@ -48,10 +49,19 @@ struct WorkerParts {
 
 impl Proxy {
     /// A proxy with no routes. It does nothing until [`Proxy::serve`].
-    pub fn new(config: ProxyConfig) -> Proxy {
+    ///
+    /// Where the process may not open as many file descriptors as [`Limits::descriptors`] says, it
+    /// takes fewer connections than the configuration allows.
+    ///
+    /// [`Limits::descriptors`]: crate::Limits::descriptors
+    pub fn new(mut config: ProxyConfig) -> Proxy {
+        config.limits.fit_descriptors();
         Proxy {
             inner: Arc::new(Inner {
-                turnstile: Arc::new(Turnstile::new(config.limits.connections_per_address)),
+                turnstile: Arc::new(Turnstile::new(
+                    config.limits.connections_per_address,
+                    &config.trusted_proxies,
+                )),
                 routes: Arc::new(RouteTable::new(config.workers.get())),
                 config: Arc::new(config),
                 workers: Mutex::default(),
@@ -77,6 +87,7 @@ impl Proxy {
         let stop = Arc::new(Stop::new(config.timeouts.stop_streams));
         let (crew, parts) = Crew::of(config.workers.get());
         let crew = Arc::new(crew);
+        let room = Arc::new(Room::new(config.workers.get()));
         let workers: Vec<_> = parts
             .into_iter()
             .enumerate()
@@ -92,6 +103,7 @@ impl Proxy {
                     live,
                     crew: Arc::clone(&crew),
                     turnstile: Arc::clone(&self.inner.turnstile),
+                    room: Arc::clone(&room),
                     stop: Arc::clone(&stop),
                 };
                 (worker, inbox)
@@ -132,6 +144,8 @@ impl Proxy {
         }
         snapshot.apps = vec![(String::new(), unrouted)];
         snapshot.apps.extend(self.inner.routes.totals());
+        snapshot.upstreams = self.inner.routes.upstreams();
+        snapshot.connections_limit = self.inner.config.limits.connections;
         let log = self.inner.config.access_log.as_ref();
         snapshot.log = log.map(|log| log.totals());
         let tls = lock(&self.inner.tls);

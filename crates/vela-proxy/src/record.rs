@@ -110,12 +110,22 @@ impl Record {
         self.add(worker, Count::Fault(Fault::CutShort), 1);
     }
 
+    /// The upstream has not gone on with its response in time.
+    pub(crate) fn fell_silent(&mut self, worker: &Worker) {
+        self.outcome = Outcome::UpstreamSilent;
+        count(&worker.counters.upstream_errors);
+        self.add(worker, Count::Fault(Fault::FellSilent), 1);
+    }
+
     /// The proxy ends the response: its stream has gone on for long enough.
     pub(crate) fn ended_by_proxy(&mut self) {
         self.outcome = Outcome::EndedByProxy;
     }
 
     pub(crate) fn upstream_failed(&self, worker: &Worker, failure: Failure) {
+        if failure == Failure::Exhausted {
+            count(&worker.counters.exhausted);
+        }
         if let Some(fault) = Fault::of(failure) {
             count(&worker.counters.upstream_errors);
             self.add(worker, Count::Fault(fault), 1);

@@ -17,6 +17,9 @@ pub struct RouteOptions {
     /// For an upstream to begin its response, instead of
     /// [`Timeouts::response`](crate::Timeouts::response).
     pub response_timeout: Option<Duration>,
+    /// For an upstream to send the next piece of a response's body, instead of
+    /// [`Timeouts::response_body`](crate::Timeouts::response_body).
+    pub response_body_timeout: Option<Duration>,
     /// Requests are answered 503 for now.
     pub maintenance: Option<Maintenance>,
     /// What is answered where the proxy answers by itself, before the proxy's own pages.

@@ -41,7 +41,13 @@ pub(crate) struct Counters {
     pub(crate) connections_total: AtomicU64,
     /// Connections closed because their address had as many as it may have.
     pub(crate) over_address_limit: AtomicU64,
+    /// Connections that had to wait because there were as many as may be.
+    pub(crate) over_limit: AtomicU64,
+    /// Connections that made room for others.
+    pub(crate) reclaimed: AtomicU64,
     pub(crate) accept_errors: AtomicU64,
+    /// Connections to upstreams for which the proxy had no descriptor or memory.
+    pub(crate) exhausted: AtomicU64,
 }
 
 impl Counters {
@@ -66,6 +72,9 @@ impl Counters {
         snapshot.connections += self.connections.load(Ordering::Relaxed);
         snapshot.connections_total += self.connections_total.load(Ordering::Relaxed);
         snapshot.over_address_limit += self.over_address_limit.load(Ordering::Relaxed);
+        snapshot.over_limit += self.over_limit.load(Ordering::Relaxed);
+        snapshot.reclaimed += self.reclaimed.load(Ordering::Relaxed);
+        snapshot.exhausted += self.exhausted.load(Ordering::Relaxed);
         snapshot.accept_errors += self.accept_errors.load(Ordering::Relaxed);
     }
 }

@@ -110,16 +110,18 @@ pub(crate) enum Fault {
     Malformed,
     ResponseTimedOut,
     CutShort,
+    FellSilent,
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Fault, &str); 6] = [
+    pub(crate) const ALL: [(Fault, &str); 7] = [
         (Fault::Unreachable, "unreachable"),
         (Fault::ConnectTimedOut, "connect_timeout"),
         (Fault::Lost, "lost"),
         (Fault::Malformed, "malformed"),
         (Fault::ResponseTimedOut, "response_timeout"),
         (Fault::CutShort, "cut_short"),
+        (Fault::FellSilent, "fell_silent"),
     ];
 
     /// `None` for what is not an upstream's fault.

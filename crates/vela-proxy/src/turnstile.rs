@@ -2,10 +2,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::Network;
+
 /// Counts the connections of each address, and lets in no more than may be.
 #[derive(Debug)]
 pub(crate) struct Turnstile {
     most: usize,
+    /// Who may have any number: the proxies in front of this one, each of which has many clients.
+    exempt: Vec<Network>,
     inside: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -14,16 +18,18 @@ pub(crate) struct Turnstile {
 pub(crate) struct Ticket(Option<(Arc<Turnstile>, IpAddr)>);
 
 impl Turnstile {
-    pub(crate) fn new(most: usize) -> Turnstile {
+    pub(crate) fn new(most: usize, exempt: &[Network]) -> Turnstile {
         Turnstile {
             most,
+            exempt: exempt.to_vec(),
             inside: Mutex::default(),
         }
     }
 
     /// `None` when the address has as many as it may have. Without a limit nothing is counted.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
-        if self.most == usize::MAX {
+        let is_exempt = |network: &Network| network.contains(address);
+        if self.most == usize::MAX || self.exempt.iter().any(is_exempt) {
             return Some(Ticket(None));
         }
         let key = subscriber(address);
@@ -69,7 +75,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_share() {
-        let turnstile = Arc::new(Turnstile::new(2));
+        let turnstile = Arc::new(Turnstile::new(2, &[]));
         let enter = |address: &str| turnstile.enter(address.parse().unwrap());
         let first = enter("192.0.2.1").unwrap();
         let _second = enter("::ffff:192.0.2.1").unwrap();
@@ -79,5 +85,16 @@ mod tests {
         let _network = [enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap()];
         assert!(enter("2001:db8::3").is_none() && enter("2001:db8:0:1::").is_some());
         assert_eq!(turnstile.lock().len(), 2);
+    }
+
+    #[test]
+    fn who_stands_for_many_has_no_share() {
+        let exempt = ["192.0.2.0/24".parse().unwrap()];
+        let turnstile = Arc::new(Turnstile::new(1, &exempt));
+        let enter = |address: &str| turnstile.enter(address.parse().unwrap());
+        let inside: Vec<_> = (0..3).map(|_| enter("::ffff:192.0.2.1")).collect();
+        assert!(inside.iter().all(Option::is_some));
+        let _other = enter("192.0.3.1").unwrap();
+        assert!(enter("192.0.3.1").is_none());
     }
 }

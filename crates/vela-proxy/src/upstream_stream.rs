@@ -44,6 +44,21 @@ impl UpstreamStream {
         }
     }
 
+    /// Has the kernel see to it that a peer that vanished is noticed in the end, while nothing is
+    /// sent either way. For streams, whose silence has no limit: what else is sent would have to
+    /// pay for system calls that it does not need.
+    pub(crate) fn notice_when_gone(&self) {
+        let UpstreamStream::Tcp(stream) = self else {
+            return;
+        };
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(15));
+        if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%error, "an upstream that vanishes will not be noticed");
+        }
+    }
+
     /// Whether the peer has closed it, or sent what nobody asked for: by the kernel, which knows
     /// before the runtime does.
     pub(crate) fn is_spent(&self) -> bool {

@@ -4,6 +4,7 @@ use crate::ProxyConfig;
 use crate::crew::Crew;
 use crate::in_flight::InFlight;
 use crate::pool::Pool;
+use crate::room::Room;
 use crate::route_table::RouteTable;
 use crate::stats::Counters;
 use crate::stop::Stop;
@@ -21,6 +22,7 @@ pub(crate) struct Worker {
     /// It and the others.
     pub(crate) crew: Arc<Crew>,
     pub(crate) turnstile: Arc<Turnstile>,
+    pub(crate) room: Arc<Room>,
     pub(crate) stop: Arc<Stop>,
 }
 
@@ -38,7 +40,8 @@ impl Worker {
             counters: Arc::default(),
             live: Arc::new(InFlight::new()),
             crew: Arc::new(Crew::of(0).0),
-            turnstile: Arc::new(Turnstile::new(usize::MAX)),
+            turnstile: Arc::new(Turnstile::new(usize::MAX, &[])),
+            room: Arc::new(Room::new(1)),
             stop: Arc::default(),
         }
     }

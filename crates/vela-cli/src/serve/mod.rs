@@ -34,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(crate) fn run(context: &Context, args: Serve) -> Result<(), Failure> {
     log::of_daemon(context);
     let settings = Settings::load(args.config.as_deref())?;
-    raise_file_limit();
+    raise_file_limit(settings.proxy.limits.descriptors());
     for key in &settings.ignored {
         warn!("{key}");
     }
@@ -154,14 +154,23 @@ async fn serve(settings: Settings, listeners: Listeners, stop_apps: bool) -> Res
     Ok(())
 }
 
-/// Two descriptors a request go quickly: uses what the machine allows instead of what shells are given.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
+/// Two descriptors a request go quickly: uses what the machine allows instead of what shells are given,
+/// and asks for more where that is not enough.
+fn raise_file_limit(needed: u64) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raise = |most: Option<u64>| {
+        let raised = Rlimit {
+            current: most,
+            maximum: most,
+        };
+        setrlimit(Resource::Nofile, raised)
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    // Who may not have more, has what there is.
+    let is_enough = maximum.is_none_or(|maximum| maximum >= needed);
+    if !is_enough && raise(Some(needed)).is_ok() {
+        return;
+    }
+    if let Err(error) = raise(maximum) {
         warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -78,6 +78,7 @@ fn timeouts(section: &ProxyTimeouts, default: Timeouts) -> Timeouts {
         write: section.write.unwrap_or(default.write),
         connect: section.connect.unwrap_or(default.connect),
         response: section.response.unwrap_or(default.response),
+        response_body: section.response_body.unwrap_or(default.response_body),
         linger: section.linger.unwrap_or(default.linger),
         linger_idle: section.linger_idle.unwrap_or(default.linger_idle),
         upstream_idle: section.upstream_idle.unwrap_or(default.upstream_idle),
@@ -155,7 +156,8 @@ mod tests {
              connections = 1000\nconnections_per_address = 20\nidle_upstream_connections = 7\n\
              [proxy.timeouts]\nheader = \"1s\"\nkeep_alive = \"2s\"\nbody = \"3s\"\nwrite = \"4s\"\n\
              connect = \"5s\"\nresponse = \"6s\"\nupstream_idle = \"7s\"\ntunnel_linger = \"8s\"\n\
-             linger = \"9s\"\nlinger_idle = \"10s\"\nstop_streams = \"11s\"\n",
+             linger = \"9s\"\nlinger_idle = \"10s\"\nstop_streams = \"11s\"\n\
+             response_body = \"12s\"\n",
             dir.path().display()
         );
         let seconds = Duration::from_secs;
@@ -169,6 +171,7 @@ mod tests {
                     write: seconds(4),
                     connect: seconds(5),
                     response: seconds(6),
+                    response_body: seconds(12),
                     upstream_idle: seconds(7),
                     tunnel_linger: seconds(8),
                     linger: seconds(9),

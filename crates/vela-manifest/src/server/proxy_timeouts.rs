@@ -20,6 +20,8 @@ pub struct ProxyTimeouts {
     pub connect: Option<Duration>,
     /// `response`: for an instance to begin its response.
     pub response: Option<Duration>,
+    /// `response_body`: for an instance to send the next piece of a response that is no event stream.
+    pub response_body: Option<Duration>,
     /// `linger`: for a client to end what it sends after its last answer, in all.
     pub linger: Option<Duration>,
     /// `linger_idle`: for the next piece of that.
@@ -46,6 +48,7 @@ impl ProxyTimeouts {
             write: positive("write"),
             connect: positive("connect"),
             response: positive("response"),
+            response_body: positive("response_body"),
             linger: positive("linger"),
             linger_idle: positive("linger_idle"),
             upstream_idle: positive("upstream_idle"),

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::crew::Crew;
 use crate::in_flight::{InFlight, Pinned};
 use crate::pool::Pool;
+use crate::room::Room;
 use crate::route_table::RouteTable;
 use crate::stop::Stop;
 use crate::turnstile::Turnstile;
@@ -205,7 +206,8 @@ fn worker() -> Arc<Worker> {
         counters: Arc::default(),
         live: Arc::new(InFlight::new()),
         crew: Arc::new(Crew::of(0).0),
-        turnstile: Arc::new(Turnstile::new(usize::MAX)),
+        turnstile: Arc::new(Turnstile::new(usize::MAX, &[])),
+        room: Arc::new(Room::new(1)),
         stop: Arc::new(Stop::default()),
     })
 }

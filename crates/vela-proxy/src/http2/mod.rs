@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::entrance::Entrance;
 use crate::in_flight::{InFlight, Pinned};
 use crate::peer::Peer;
+use crate::room::Place;
 use crate::stats::Open;
 use crate::turnstile::Ticket;
 use crate::worker::Worker;
@@ -74,11 +75,17 @@ async fn serve_streams<S>(
         Err(_) => return,
     };
     let peer = Arc::new(Peer::new(peer, entrance.scheme(), &worker.config));
-    let streams = Arc::new(Streams::default());
+    let place = poll_fn(|cx| Poll::Ready(Place::take(worker, cx.waker()))).await;
+    place.waits(Instant::now());
+    let streams = Arc::new(Streams {
+        place: Some(place),
+        ..Streams::default()
+    });
     let mut ticks = ticks(timeouts.keep_alive);
     let mut idle_ticks = 0;
     let mut is_ending = false;
     let mut is_stopping = false;
+    let mut is_hurried = false;
     let mut stopping = pin!(worker.stop.wait());
     loop {
         let event = poll_fn(|cx| {
@@ -90,6 +97,9 @@ async fn serve_streams<S>(
             }
             if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Stop);
+            }
+            if !is_hurried && streams.is_to_end() {
+                return Poll::Ready(Event::MakeRoom);
             }
             ticks.poll_tick(cx).map(|_| Event::Tick)
         })
@@ -111,8 +121,9 @@ async fn serve_streams<S>(
                 return tracing::trace!(%error, "a connection of HTTP/2 has failed");
             }
             Event::Accepted(None) => return,
-            Event::Stop => {
-                is_stopping = true;
+            Event::Stop | Event::MakeRoom => {
+                is_stopping |= matches!(event, Event::Stop);
+                is_hurried = true;
                 is_ending = true;
                 connection.graceful_shutdown();
                 ticks = self::ticks(FAREWELL);
@@ -174,6 +185,8 @@ enum Event {
     Accepted(Option<Result<Asked, h2::Error>>),
     Failed(io::Error),
     Stop,
+    /// Others need its place.
+    MakeRoom,
     Tick,
 }
 
@@ -211,6 +224,7 @@ struct Streams {
     begun: AtomicUsize,
     /// Those that the client has left before their end.
     left: AtomicUsize,
+    place: Option<Place>,
 }
 
 impl Streams {
@@ -219,6 +233,11 @@ impl Streams {
     fn are_a_flood(&self) -> bool {
         let left = self.left.load(Ordering::Relaxed);
         left > LEFT_AT_FIRST && left > self.begun.load(Ordering::Relaxed) / 2
+    }
+
+    /// Whether it was told to make room, and has no stream.
+    fn is_to_end(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_told)
     }
 
     /// A page that often asks for what it does not wait for is no flood, however long it is open.
@@ -235,6 +254,9 @@ struct Counted(Arc<Streams>);
 impl Counted {
     fn of(streams: &Arc<Streams>) -> Counted {
         streams.open.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = &streams.place {
+            place.works();
+        }
         streams.begun.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(streams))
     }
@@ -242,7 +264,10 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        let was_open = self.0.open.fetch_sub(1, Ordering::Relaxed);
+        if let (1, Some(place)) = (was_open, &self.0.place) {
+            place.waits(Instant::now());
+        }
     }
 }
 
@@ -250,7 +275,7 @@ impl Drop for Counted {
 const IDLE_TICKS: u32 = 4;
 /// Time flies no faster than that.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
-/// How long a client that waits for nothing may take to say that it knows of a stop.
+/// How long a client that waits for nothing may take to say that it knows that it is to end.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many requests a client may leave in a short time before it is asked what for.
 const LEFT_AT_FIRST: usize = 100;
@@ -304,6 +329,66 @@ mod tests {
         worker.stop.tell(told + keep_alive);
         serving.await.unwrap();
         assert!(told.elapsed() < 3 * FAREWELL, "{:?}", told.elapsed());
+    }
+
+    /// And keeps silent.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_makes_room() {
+        let worker = Arc::new(Worker::idle(Timeouts {
+            keep_alive: Duration::from_secs(400),
+            ..Timeouts::default()
+        }));
+        let (mut client, socket) = duplex(1024);
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let serving = tokio::spawn(serve(
+            Arc::clone(&worker),
+            Arc::default(),
+            peer,
+            Pinned::new(&worker.live).unwrap(),
+            socket,
+            worker.turnstile.enter(peer.ip()).unwrap(),
+        ));
+        let no_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        client.write_all(&no_settings).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = Instant::now();
+        worker.room.make();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert!(got.windows(2).any(|bytes| bytes == [8, GOAWAY]), "{got:?}");
+        serving.await.unwrap();
+        assert!(begun.elapsed() < 3 * FAREWELL, "{:?}", begun.elapsed());
+        assert_eq!(worker.counters.reclaimed.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_with_a_stream_does_not() {
+        let worker = Arc::new(Worker::idle(Timeouts::default()));
+        let place = Place::take(&worker, std::task::Waker::noop());
+        place.waits(Instant::now());
+        let streams = Arc::new(Streams {
+            place: Some(place),
+            ..Streams::default()
+        });
+        let is_to_end = async || {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            worker.room.make();
+            streams.is_to_end()
+        };
+        let open = [Counted::of(&streams), Counted::of(&streams)];
+        assert!(!is_to_end().await);
+        let [first, second] = open;
+        drop(first);
+        assert!(!is_to_end().await);
+        drop(second);
+        assert!(is_to_end().await);
+        // One that comes just before it is ended.
+        let _late = Counted::of(&streams);
+        assert!(!streams.is_to_end());
     }
 
     #[test]

@@ -1,25 +1,47 @@
-//! A proxy that has run out of file descriptors goes on when some are free again, and one that has
-//! no memory for its threads does not start.
+//! A proxy that has run out of file descriptors goes on when some are free again, and makes some
+//! free; one that has no memory for its threads does not start.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::world::{Backend, Client, LONG, World, spec};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use vela_proxy::{Proxy, ProxyConfig, Router};
+use vela_proxy::{Limits, Proxy, ProxyConfig, Router, Timeouts};
 
 const UPSTREAM: &str = "VELA_PROXY_TEST_UPSTREAM";
 
-/// Run again by the test below as a process of its own: the limit is the process's.
+/// When it has how many.
+const LIMIT: &str = "VELA_PROXY_TEST_LIMIT";
+
+/// Run again by the tests below as a process of its own: the limit is the process's.
 #[tokio::test]
 async fn child() {
-    let Ok(upstream) = std::env::var(UPSTREAM) else {
+    let (Ok(upstream), Ok(most)) = (std::env::var(UPSTREAM), std::env::var(LIMIT)) else {
         return;
     };
     let upstream: SocketAddr = upstream.parse().unwrap();
-    let world = World::start();
+    let (when, most) = most.rsplit_once(' ').unwrap();
+    let most = most.parse().unwrap();
+    if when == "before" {
+        limit(Resource::Nofile, most);
+    }
+    let world = World::with(ProxyConfig {
+        timeouts: Timeouts {
+            header_read: NEVER,
+            keep_alive: NEVER,
+            upstream_idle: NEVER,
+            ..Timeouts::default()
+        },
+        limits: Limits {
+            // What one worker keeps the other one lacks.
+            upstream_idle: if when == "before" { 0 } else { 1 },
+            ..Limits::default()
+        },
+        ..ProxyConfig::default()
+    });
     drop(
         world
             .proxy
@@ -27,55 +49,145 @@ async fn child() {
             .await
             .unwrap(),
     );
-    limit(Resource::Nofile, 40);
+    match when {
+        "after" => limit(Resource::Nofile, most),
+        "but for" => limit(Resource::Nofile, with_room_for(most)),
+        _ => {}
+    }
     println!("listening on {}", world.addr);
     std::future::pending::<()>().await;
+}
+
+/// The limit by which so many more can be opened.
+fn with_room_for(more: u64) -> u64 {
+    let is_free = |one: &u64| std::fs::symlink_metadata(format!("/proc/self/fd/{one}")).is_err();
+    let last = (0..)
+        .filter(is_free)
+        .nth(usize::try_from(more).unwrap() - 1);
+    last.unwrap() + 1
+}
+
+/// No connection ends by itself.
+const NEVER: Duration = Duration::from_secs(3600);
+
+struct Running(Child, SocketAddr);
+
+impl Running {
+    /// It is limited `before` it serves or `after` that began, or `but for` so many more than it
+    /// has by then.
+    fn start(upstream: SocketAddr, when: &str, most: u64) -> Running {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "descriptors::child", "--nocapture"])
+            .env(UPSTREAM, upstream.to_string())
+            .env(LIMIT, format!("{when} {most}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let addr = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .find_map(|line| {
+                Some(
+                    line.unwrap()
+                        .split_once("listening on ")?
+                        .1
+                        .parse()
+                        .unwrap(),
+                )
+            })
+            .unwrap();
+        Running(child, addr)
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.1).await
+    }
+
+    /// More than it has descriptors for, which are not idle: the kernel's queue has the rest.
+    async fn crowd(&self) -> Vec<Client> {
+        let mut crowd = Vec::new();
+        for _ in 0..80 {
+            let mut client = self.client().await;
+            client.send("GET / HTTP/1.1\r\n").await;
+            crowd.push(client);
+        }
+        crowd
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 #[tokio::test]
 async fn the_accept_loop_outlives_a_shortage() {
     let backend = Backend::start("one").await;
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "descriptors::child", "--nocapture"])
-        .env(UPSTREAM, backend.addr.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let addr: SocketAddr = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .find_map(|line| {
-            Some(
-                line.unwrap()
-                    .split_once("listening on ")?
-                    .1
-                    .parse()
-                    .unwrap(),
-            )
-        })
-        .unwrap();
-    let mut first = Client::connect(addr).await;
+    let child = Running::start(backend.addr, "after", 40);
+    let mut first = child.client().await;
     assert_eq!(first.get("/").await.status, 200);
+    first.send("GET / HTTP/1.1\r\n").await;
 
-    // More than it has descriptors for: the kernel's queue takes the rest.
-    let mut crowd = Vec::new();
-    for _ in 0..80 {
-        crowd.push(Client::connect(addr).await);
-    }
+    let mut crowd = child.crowd().await;
     // The connection that it had goes on being served.
-    assert_eq!(first.get("/").await.status, 200);
+    first.send("Host: a.test\r\n\r\n").await;
+    assert_eq!(first.answer().await.status, 200);
     let mut last = crowd.pop().unwrap();
-    last.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-    let early = tokio::time::timeout(std::time::Duration::from_millis(300), last.read_head());
+    last.send("Host: a.test\r\n\r\n").await;
+    let early = tokio::time::timeout(Duration::from_millis(300), last.read_head());
     assert!(
         early.await.is_err(),
         "there were descriptors for all: the test shows nothing"
     );
     drop(crowd);
     assert_eq!(last.answer().await.status, 200);
-    assert_eq!(Client::connect(addr).await.get("/").await.status, 200);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    assert_eq!(child.client().await.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn idle_connections_end_when_there_is_a_shortage() {
+    let backend = Backend::start("one").await;
+    let child = Running::start(backend.addr, "after", 40);
+    let mut crowd = Vec::new();
+    for _ in 0..50 {
+        crowd.push(child.client().await);
+    }
+    assert_eq!(child.client().await.get("/").await.status, 200);
+    assert_eq!(crowd.remove(0).rest().await, "");
+}
+
+/// It is not the app's fault.
+#[tokio::test]
+async fn a_shortage_is_told_from_an_app_that_refuses() {
+    let backend = Backend::start("one").await;
+    let child = Running::start(backend.addr, "but for", 1);
+    let mut client = child.client().await;
+    let answer = client.get("/").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("file descriptor"), "{}", answer.body);
+    assert_eq!(backend.accepted_connections(), 0);
+}
+
+#[tokio::test]
+async fn no_more_connections_are_served_than_there_are_descriptors_for() {
+    let backend = Backend::start("one").await;
+    let child = Running::start(backend.addr, "before", 128);
+    let mut crowd = Vec::new();
+    for _ in 0..80 {
+        let mut client = child.client().await;
+        client
+            .send("GET /slow HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            .await;
+        crowd.push(client);
+    }
+    // So many of them come at once, and the others after them.
+    backend.until_requests(48).await;
+    backend.open_gate(crowd.len());
+    for mut client in crowd {
+        assert_eq!(client.answer().await.status, 200);
+    }
 }
 
 fn limit(resource: Resource, most: u64) {

@@ -753,6 +753,8 @@ async fn a_full_proxy_takes_a_connection_when_another_one_ends() {
     }
     for client in &mut inside {
         assert_eq!(client.get("/").await.status, 200);
+        // Nor do they make room for others now.
+        client.send("GET ").await;
     }
     // Each worker may have been waiting for one more.
     let mut waiting = Vec::new();

@@ -335,6 +335,33 @@ async fn connections_are_counted_those_that_are_refused_too() {
 }
 
 #[tokio::test]
+async fn upstreams_that_are_ejected_are_told() {
+    let world = World::start();
+    let backend = Backend::start("one").await;
+    let down = Backend::start("two").await;
+    let addr = down.addr;
+    down.kill().await;
+    drop(world.route(&[backend.addr, addr]).await);
+    let other = spec("other", "b.test", &[backend.addr]);
+    drop(world.proxy.apply(other).await.unwrap());
+    let ejected = r#"vela_proxy_upstreams_ejected{app="app"}"#;
+    assert_eq!(world.metrics().value(ejected), Some(0.0));
+    while world.ejected().is_empty() {
+        assert_eq!(world.get("/").await.status, 200);
+    }
+    let metrics = world.metrics();
+    for (sample, value) in [
+        (r#"upstreams{app="app"}"#, 2.0),
+        (r#"upstreams_ejected{app="app"}"#, 1.0),
+        (r#"upstreams{app="other"}"#, 1.0),
+        (r#"upstreams_ejected{app="other"}"#, 0.0),
+    ] {
+        let sample = format!("vela_proxy_{sample}");
+        assert_eq!(metrics.value(&sample), Some(value), "{sample}");
+    }
+}
+
+#[tokio::test]
 async fn a_name_of_any_letters_is_a_label() {
     let world = World::start();
     let name = "a\"},\\\n{";
