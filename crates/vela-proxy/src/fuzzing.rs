@@ -2,36 +2,39 @@
 //! is wrong. For `fuzz/` and for `tests/fuzzing.rs`: nothing here is for users.
 
 mod connection;
+mod http2_head;
+mod log_line;
+mod request_head;
+mod retry_after;
 mod strict;
 
 pub(crate) use connection::dialled;
 
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::buffer::Buffer;
 use crate::chunks::Chunks;
-use crate::decision::Decision;
 use crate::flow::Flow;
-use crate::forwarded::Provenance;
 use crate::head_end::{Extent, HeadEnd};
-use crate::peer::Peer;
-use crate::request_head::{self, Asked};
+use crate::http2::head::{self, Framing};
+use crate::request_head::Asked;
 use crate::response_head;
-use crate::route_table::{Route, RouteTable};
 use crate::wire::Wire;
-use crate::{Host, HostPattern, Limits, Network, PathPrefix, ProxyConfig, RouteSpec};
+use crate::{Host, HostPattern, Limits, Network, PathPrefix};
 
 /// A target: its name, and what takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    ("request_head", request_head),
+    ("request_head", request_head::request_head),
     ("response_head", response_head),
     ("chunked", chunked),
     ("names", names),
     ("connection", connection::connection),
+    ("http2_head", http2_head::http2_head),
+    ("log_line", log_line::log_line),
+    ("retry_after", retry_after::retry_after),
 ];
 
 /// Runs the target of that name.
@@ -44,69 +47,8 @@ pub fn run(name: &str, bytes: &[u8]) {
     run(bytes);
 }
 
-/// How much longer a head may get: what the proxy says of itself, and of who asked.
+/// How much longer a head may get.
 const MORE: usize = 1024;
-
-/// The bytes are a request's head.
-fn request_head(bytes: &[u8]) {
-    let Extent::Whole(length) = HeadEnd::default().find(bytes) else {
-        return;
-    };
-    for trusted in [&[][..], &["127.0.0.0/8"]] {
-        let trusted = trusted.iter().map(|one| one.parse().expect("a network"));
-        let config = ProxyConfig {
-            trusted_proxies: trusted.collect(),
-            ..ProxyConfig::default()
-        };
-        let peer = Peer::new(([127, 0, 0, 1], 1).into(), "http", &config);
-        let mut provenance = Provenance::of(&peer);
-        let (mut host, mut out) = (String::new(), Buffer::default());
-        let passes = Decision::Pass(route());
-        let translated = request_head::translate(
-            &bytes[..length],
-            &config,
-            &peer,
-            &mut host,
-            &mut provenance,
-            &mut out,
-            |_| &passes,
-        );
-        let Ok((asked, flow)) = translated else {
-            continue;
-        };
-        let given = &bytes[..length];
-        for name in ["host", "content-length", "transfer-encoding"] {
-            let count = strict::count(given, name);
-            assert!(
-                count.is_none_or(|count| count < 2),
-                "{}",
-                given.escape_ascii()
-            );
-        }
-        assert_eq!(Host::parse(&host).map(|host| host.to_string()), Ok(host));
-        let out = out.filled();
-        assert!(out.len() <= 3 * length + MORE, "{}", out.escape_ascii());
-        let head = strict::request(out)
-            .unwrap_or_else(|what| panic!("{what}: {}", out.escape_ascii()))
-            .expect("a whole head");
-        assert_eq!(head.length, out.len(), "{}", out.escape_ascii());
-        assert_eq!(head.method == b"HEAD", asked.is_head);
-        assert_eq!(head.is_upgrade, asked.upgrades);
-        match head.body {
-            strict::Body::Length(0) => assert!(flow.is_done()),
-            strict::Body::Length(_) => assert!(!flow.is_done() && !flow.to_chunks()),
-            strict::Body::Chunked => assert!(flow.to_chunks()),
-        }
-    }
-}
-
-fn route() -> Arc<Route> {
-    let routes = RouteTable::default();
-    let host = "a.test".parse().expect("a host");
-    let spec = RouteSpec::new("app", vec![host], Vec::new());
-    assert!(routes.apply(spec).is_ok_and(|replaced| replaced.is_none()));
-    routes.find("a.test", "/").expect("the route above")
-}
 
 /// The bytes are an upstream's response head, behind one that say what was asked.
 fn response_head(bytes: &[u8]) {
@@ -157,6 +99,44 @@ fn response_head(bytes: &[u8]) {
             !head.is_chunked && !answered.flow.ends_by_closing()
         );
     }
+    check_http2(out, &head);
+}
+
+/// What becomes of a response's head for a client of HTTP/2 is the same, without what is for one
+/// connection only (RFC 9113, 8.2.2).
+fn check_http2(out: &[u8], head: &strict::Response<'_>) {
+    let text = out.escape_ascii();
+    let read = head::response(out).unwrap_or_else(|| panic!("unreadable: {text}"));
+    let (response, framing, length) = read;
+    assert_eq!(
+        (length, response.status().as_u16()),
+        (head.length, head.status)
+    );
+    match framing {
+        Framing::None => assert!(!head.has_length && !head.is_chunked),
+        Framing::Length(_) => assert!(head.has_length),
+        Framing::Chunked => assert!(head.is_chunked),
+    }
+    let is_hop_by_hop = |name: &str| {
+        [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "transfer-encoding",
+            "upgrade",
+        ]
+        .contains(&name)
+    };
+    let fields = head.fields.iter().filter(|(name, _)| !is_hop_by_hop(name));
+    let mut wanted: Vec<_> = fields.map(|(name, value)| (&name[..], *value)).collect();
+    let fields = response.headers().iter();
+    let mut found: Vec<_> = fields
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    // By name: those of the same one keep their order.
+    wanted.sort_by_key(|(name, _)| *name);
+    found.sort_by_key(|(name, _)| *name);
+    assert_eq!(found, wanted, "{text}");
 }
 
 /// The bytes are a chunked body, behind one that says in which pieces they come.
@@ -167,14 +147,27 @@ fn chunked(bytes: &[u8]) {
     let wanted = strict::chunked(bytes);
     for step in [usize::from(step) + 1, bytes.len().max(1)] {
         let passed = pass(Flow::chunks(Chunks::default(), false, true), bytes, step);
-        assert_eq!(passed, wanted.as_ref().map(|(body, _)| body.clone()));
+        assert_eq!(passed, wanted.as_ref().map(|wanted| wanted.body.clone()));
         let Some(anew) = pass(Flow::chunks(Chunks::default(), true, true), bytes, step) else {
             assert!(wanted.is_none());
             continue;
         };
-        let (body, trailers) = strict::chunked(&anew).expect("chunks");
-        assert_eq!(Some(body), passed);
-        for name in trailers {
+        let chunks = strict::chunked(&anew).expect("chunks");
+        assert_eq!(Some(chunks.body), passed);
+        let read = head::trailers(&anew[chunks.last..]).expect("trailers of this proxy");
+        let mut found: Vec<_> = read
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let mut wanted: Vec<_> = chunks
+            .trailers
+            .iter()
+            .map(|(name, value)| (&name[..], *value))
+            .collect();
+        found.sort_by_key(|(name, _)| *name);
+        wanted.sort_by_key(|(name, _)| *name);
+        assert_eq!(found, wanted);
+        for (name, _) in chunks.trailers {
             let is_about_message = [
                 "content-length",
                 "transfer-encoding",

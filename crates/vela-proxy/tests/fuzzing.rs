@@ -1,89 +1,59 @@
-//! The targets of `fuzz/`, on what its corpus has and on a few thousand changes of that. What a
-//! fuzzer has found lies in the corpus too, so that it is never forgotten.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails here fails the test, and says where"
-)]
+//! The targets of `fuzz/`, on what its corpus has and on a few thousand changes of that.
 
-use std::panic::catch_unwind;
-use std::path::Path;
+use vela_fuzzing::Suite;
 
-use vela_proxy::fuzzing::{TARGETS, run};
+const SUITE: Suite<'_> = Suite {
+    corpus: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus"),
+    targets: vela_proxy::fuzzing::TARGETS,
+    pieces: PIECES,
+};
 
-const SEED: u64 = 1;
 /// How many changes of the corpus each target is given.
 const CHANGES: usize = 3000;
 
 #[test]
 fn each_target_has_a_corpus() {
-    let corpus = std::fs::read_dir(corpus()).unwrap();
-    let mut found: Vec<_> = corpus
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    let mut targets: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
-    found.sort_unstable();
-    targets.sort_unstable();
-    assert_eq!(found, targets);
+    SUITE.check_corpus();
 }
 
 #[test]
 fn heads_of_requests() {
-    check("request_head");
+    SUITE.check("request_head", CHANGES);
 }
 
 #[test]
 fn heads_of_responses() {
-    check("response_head");
+    SUITE.check("response_head", CHANGES);
 }
 
 #[test]
 fn chunked_bodies() {
-    check("chunked");
+    SUITE.check("chunked", CHANGES);
 }
 
 #[test]
 fn names() {
-    check("names");
+    SUITE.check("names", CHANGES);
 }
 
 #[test]
 fn whole_connections() {
-    check("connection");
+    SUITE.check("connection", CHANGES);
 }
 
-fn corpus() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+#[test]
+fn heads_over_http2() {
+    SUITE.check("http2_head", CHANGES);
 }
 
-/// Runs a target on its corpus and on changes of it; says which bytes it fails on.
-fn check(target: &str) {
-    let entries = std::fs::read_dir(corpus().join(target)).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort_unstable();
-    let inputs: Vec<_> = paths
-        .iter()
-        .map(|path| std::fs::read(path).unwrap())
-        .collect();
-    assert!(!inputs.is_empty());
-    let mut random = Random(SEED);
-    let changed = (0..CHANGES).map(|_| changed(&mut random, &inputs));
-    for input in inputs.iter().cloned().chain(changed) {
-        let ended = catch_unwind(|| run(target, &input));
-        assert!(ended.is_ok(), "{target} fails on {}", input.escape_ascii());
-    }
+#[test]
+fn lines_of_the_access_log() {
+    SUITE.check("log_line", CHANGES);
 }
 
-/// Numbers that look random: SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit.max(1) as u64) as usize
-    }
+#[test]
+fn pauses_that_an_authority_asks_for() {
+    SUITE.check("retry_after", CHANGES);
 }
 
 /// What parsers treat in a way of their own.
@@ -118,27 +88,9 @@ const PIECES: &[&[u8]] = &[
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"/33",
     b"xn--",
+    b"\xfehost: b.test",
+    b"\xfecookie: a",
+    b"http://b.test",
+    b"+",
+    b"GMT",
 ];
-
-/// One of the inputs with one to four changes.
-fn changed(random: &mut Random, inputs: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = inputs[random.below(inputs.len())].clone();
-    for _ in 0..=random.below(4) {
-        let (one, other) = (random.below(bytes.len() + 1), random.below(bytes.len() + 1));
-        let (begin, end) = (one.min(other), one.max(other).min(one.min(other) + 40));
-        match random.below(6) {
-            0 => drop(bytes.drain(begin..end)),
-            1 => {
-                let copy = bytes[begin..end].to_vec();
-                bytes.splice(end..end, copy);
-            }
-            2 if begin < bytes.len() => bytes[begin] ^= 1 << random.below(8),
-            3 => bytes.extend_from_slice(&inputs[random.below(inputs.len())]),
-            _ => {
-                let piece = PIECES[random.below(PIECES.len())];
-                bytes.splice(begin..begin, piece.iter().copied());
-            }
-        }
-    }
-    bytes
-}

@@ -159,10 +159,10 @@ impl HttpClient for Courier {
 }
 
 /// The longest pause that an authority can ask for.
-pub(super) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// `Retry-After`, in either of its forms, and within reason.
-fn moment(value: &HeaderValue) -> Option<SystemTime> {
+pub(crate) fn moment(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
     let now = SystemTime::now();
     let at = match text.parse() {

@@ -66,7 +66,7 @@ mod answers;
 mod attempt;
 mod certifier;
 mod certifying_router;
-mod courier;
+pub(crate) mod courier;
 mod disk;
 mod dns_hook;
 mod error;

@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::request_head::Manner as Setup;
 use super::strict;
+use crate::Upstream;
 use crate::client::Client;
 use crate::crew::Crew;
 use crate::in_flight::{InFlight, Pinned};
@@ -19,7 +21,6 @@ use crate::route_table::RouteTable;
 use crate::stop::Stop;
 use crate::turnstile::Turnstile;
 use crate::worker::Worker;
-use crate::{ProxyConfig, RouteSpec, Upstream};
 
 thread_local! {
     /// Where connections to upstreams come out, while a target runs.
@@ -45,9 +46,11 @@ pub(crate) fn dialled() -> Option<DuplexStream> {
     })
 }
 
-/// How the two ends behave, by the bits of the first byte.
+/// How the two ends behave, by the lower bits of the first byte. The higher ones are for how the
+/// proxy is set up.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
+    setup: Setup,
     /// The upstream answers each request well, and keeps its connections.
     is_sound: bool,
     /// The upstream answers before it has the whole request.
@@ -65,6 +68,7 @@ pub(super) fn connection(bytes: &[u8]) {
         return;
     };
     let manner = Manner {
+        setup: Setup::of(flags >> 4),
         is_sound: flags & 1 != 0,
         is_hasty: flags & 2 != 0,
         is_brief: flags & 4 != 0,
@@ -82,7 +86,7 @@ pub(super) fn connection(bytes: &[u8]) {
 }
 
 async fn run(manner: Manner, asked: &[u8], answers: &[u8]) {
-    let worker = worker();
+    let worker = worker(manner.setup);
     let (dialled, upstreams) = mpsc::unbounded_channel();
     DIALLED.set(Some(dialled));
     let (mut client, inside) = duplex(CAPACITY);
@@ -190,15 +194,14 @@ fn expect_asked(mut asked: &[u8], seen: &[(Vec<u8>, Vec<u8>)]) {
     assert_eq!(seen.next(), None, "nobody has asked for it");
 }
 
-fn worker() -> Arc<Worker> {
+fn worker(setup: Setup) -> Arc<Worker> {
     let routes = RouteTable::default();
-    let host = "a.test".parse().expect("a host");
     // Nobody connects there.
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let upstreams = vec![Upstream::new(nowhere)];
-    let spec = RouteSpec::new("app", vec![host], upstreams);
+    let mut spec = setup.route();
+    spec.upstreams = vec![Upstream::new(nowhere)];
     assert!(routes.apply(spec).is_ok_and(|replaced| replaced.is_none()));
-    let config = ProxyConfig::default();
+    let config = setup.config();
     Arc::new(Worker {
         routes: Arc::new(routes),
         pool: Arc::new(Pool::new(1, config.timeouts.upstream_idle)),

@@ -6,9 +6,17 @@
 pub(super) struct Request<'a> {
     pub(super) method: &'a [u8],
     pub(super) target: &'a [u8],
+    pub(super) fields: Fields<'a>,
     pub(super) body: Body,
     pub(super) is_upgrade: bool,
     pub(super) length: usize,
+}
+
+impl<'a> Request<'a> {
+    /// The values of the fields with this name, which is in lower case.
+    pub(super) fn values(&self, name: &str) -> Vec<&'a [u8]> {
+        values(&self.fields, name)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +27,16 @@ pub(super) enum Body {
 
 /// A response's head.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(super) struct Response<'a> {
     pub(super) status: u16,
+    pub(super) fields: Fields<'a>,
     pub(super) has_length: bool,
     pub(super) is_chunked: bool,
     pub(super) length: usize,
 }
 
-type Fields<'a> = Vec<(String, &'a [u8])>;
+/// Names in lower case, and values.
+pub(super) type Fields<'a> = Vec<(String, &'a [u8])>;
 
 /// Nothing when it is not whole.
 pub(super) fn request(bytes: &[u8]) -> Result<Option<Request<'_>>, &'static str> {
@@ -66,7 +76,18 @@ pub(super) fn request(bytes: &[u8]) -> Result<Option<Request<'_>>, &'static str>
         body,
         is_upgrade: connection == [b"upgrade"],
         length: at,
+        fields,
     }))
+}
+
+/// The words of the first line, and the fields: nothing else is in these bytes.
+pub(super) fn lines(bytes: &[u8]) -> Result<(Vec<&[u8]>, Fields<'_>), &'static str> {
+    let (line, mut at) = line(bytes, 0)?.ok_or("no line")?;
+    let fields = fields(bytes, &mut at)?.ok_or("no end")?;
+    match at == bytes.len() {
+        true => Ok((line.split(|&byte| byte == b' ').collect(), fields)),
+        false => Err("something behind the end"),
+    }
 }
 
 /// A request of a client's that has one meaning only: its method, its target and its length.
@@ -143,7 +164,7 @@ pub(super) fn message(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, &'st
 }
 
 /// Nothing when it is not whole.
-pub(super) fn response(bytes: &[u8]) -> Result<Option<Response>, &'static str> {
+pub(super) fn response(bytes: &[u8]) -> Result<Option<Response<'_>>, &'static str> {
     let Some((line, mut at)) = line(bytes, 0)? else {
         return Ok(None);
     };
@@ -173,24 +194,27 @@ pub(super) fn response(bytes: &[u8]) -> Result<Option<Response>, &'static str> {
         has_length: !lengths.is_empty(),
         is_chunked: !codings.is_empty(),
         length: at,
+        fields,
     }))
 }
 
-/// The body, and the names of the trailers; nothing when it is no chunked body to its end.
-pub(super) fn chunked(bytes: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
-    let chunks = chunks(bytes).ok()??;
-    Some((chunks.body, chunks.trailers))
+/// Nothing when it is no chunked body to its end.
+pub(super) fn chunked(bytes: &[u8]) -> Option<Chunks<'_>> {
+    chunks(bytes).ok()?
 }
 
-struct Chunks {
-    body: Vec<u8>,
-    trailers: Vec<String>,
-    length: usize,
+/// A body that came in chunks.
+pub(super) struct Chunks<'a> {
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Fields<'a>,
+    /// Where the trailers begin.
+    pub(super) last: usize,
+    pub(super) length: usize,
 }
 
 /// As the proxy is meant to read them: extensions without control characters and not too long, each
 /// and in all, no whitespace before them.
-fn chunks(bytes: &[u8]) -> Result<Option<Chunks>, &'static str> {
+fn chunks(bytes: &[u8]) -> Result<Option<Chunks<'_>>, &'static str> {
     let (mut body, mut at, mut overhead) = (Vec::new(), 0, 0);
     loop {
         let Some((size, data)) = line(bytes, at)? else {
@@ -224,7 +248,8 @@ fn chunks(bytes: &[u8]) -> Result<Option<Chunks>, &'static str> {
             return match trailers {
                 Some(trailers) if trailers.len() <= 64 && !long => Ok(Some(Chunks {
                     body,
-                    trailers: trailers.into_iter().map(|(name, _)| name).collect(),
+                    trailers,
+                    last: data,
                     length: at,
                 })),
                 Some(_) => Err("too many trailers"),

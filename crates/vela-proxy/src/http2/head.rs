@@ -11,17 +11,17 @@ use std::mem::MaybeUninit;
 
 /// A request as HTTP/1.1 would have it.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Head {
+    pub(crate) bytes: Vec<u8>,
     /// The body is to come in chunks: nothing says how long it is.
-    pub(super) is_chunked: bool,
+    pub(crate) is_chunked: bool,
     /// It asks for a tunnel through a stream (RFC 8441).
-    pub(super) is_tunnel: bool,
+    pub(crate) is_tunnel: bool,
 }
 
 /// The head of a request. What is wrong with it in HTTP/1.1 too is left to whoever reads that.
 /// `None` if it is malformed as a request of HTTP/2.
-pub(super) fn of(parts: &Parts, has_no_body: bool) -> Option<Head> {
+pub(crate) fn of(parts: &Parts, has_no_body: bool) -> Option<Head> {
     let protocol = parts.extensions.get::<Protocol>();
     let mut bytes = Vec::with_capacity(512);
     let mut line = |texts: &[&[u8]]| {
@@ -118,14 +118,14 @@ fn key() -> String {
 
 /// How a response's body comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     None,
     Length(u64),
     Chunked,
 }
 
 /// Reads a head that this proxy has written itself, which the bytes begin with; gives its length too.
-pub(super) fn response(bytes: &[u8]) -> Option<(Response<()>, Framing, usize)> {
+pub(crate) fn response(bytes: &[u8]) -> Option<(Response<()>, Framing, usize)> {
     let mut fields = [const { MaybeUninit::uninit() }; 128];
     let mut more_fields = Vec::new();
     let mut parsed = httparse::Response::new(&mut []);
@@ -177,7 +177,7 @@ fn part(copy: &Bytes, bytes: &[u8], part: &[u8]) -> Option<Bytes> {
 }
 
 /// Reads a trailer section that this proxy has written itself.
-pub(super) fn trailers(section: &[u8]) -> Option<HeaderMap> {
+pub(crate) fn trailers(section: &[u8]) -> Option<HeaderMap> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let parsed = httparse::parse_headers(section, &mut fields).ok()?;
     let httparse::Status::Complete((_, fields)) = parsed else {
@@ -192,7 +192,7 @@ pub(super) fn trailers(section: &[u8]) -> Option<HeaderMap> {
 }
 
 /// The end of a chunked body.
-pub(super) fn last_chunk(trailers: Option<&HeaderMap>) -> Bytes {
+pub(crate) fn last_chunk(trailers: Option<&HeaderMap>) -> Bytes {
     let mut bytes = b"0\r\n".to_vec();
     for (name, value) in trailers.into_iter().flatten() {
         bytes.extend_from_slice(name.as_str().as_bytes());

@@ -1,7 +1,7 @@
 //! HTTP/2 from clients (RFC 9113), by the crate `h2`. Each stream becomes what a connection of
 //! HTTP/1.1 is to the rest of the proxy: a head, a body, and what is written back.
 
-mod head;
+pub(crate) mod head;
 mod outbox;
 mod settings;
 mod stream;
