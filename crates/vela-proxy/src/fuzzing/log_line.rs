@@ -33,7 +33,12 @@ pub(super) fn log_line(bytes: &[u8]) {
         return;
     };
     let is = |logged: &Value, said: &[u8], most: usize| {
-        said.len() > most || logged.as_str().map(str::as_bytes) == Some(said)
+        let logged = logged.as_str().unwrap_or_default();
+        match said.len() <= most {
+            true => logged.as_bytes() == said,
+            // A character that is cut in its middle is bytes.
+            false => logged.ends_with('…') && logged.len() < most + 16,
+        }
     };
     if let [method, target, protocol] = words[..] {
         assert!(is(&read["method"], method, 64), "{text}");
