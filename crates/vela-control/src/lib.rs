@@ -75,6 +75,9 @@
 mod address;
 #[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(any(feature = "client", feature = "server"))]
 mod headers;
 #[cfg(feature = "client")]

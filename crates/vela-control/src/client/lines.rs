@@ -2,23 +2,28 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
 
 /// The longest line; a daemon's are far shorter.
 const MAX_LINE: usize = 4 << 20;
 
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Newline-delimited JSON as it arrives.
 #[derive(Debug)]
-pub(super) struct Lines {
-    body: Incoming,
+pub(crate) struct Lines<B = Incoming> {
+    body: B,
     buffer: BytesMut,
     /// Up to where the buffer was searched for a line's end.
     searched: usize,
 }
 
-impl Lines {
-    pub(super) fn new(body: Incoming) -> Lines {
+impl<B> Lines<B>
+where
+    B: Body<Data = Bytes, Error: Into<Cause>> + Unpin,
+{
+    pub(crate) fn new(body: B) -> Lines<B> {
         Lines {
             body,
             buffer: BytesMut::new(),
@@ -27,7 +32,7 @@ impl Lines {
     }
 
     /// The next line; nothing when the answer ended in good order. Cancel safe.
-    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Option<io::Result<T>> {
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Option<io::Result<T>> {
         loop {
             match self.buffered() {
                 Some(line) if line.trim_ascii().is_empty() => continue,

@@ -18,7 +18,7 @@ use http::{Call, Http, segment};
 mod error;
 mod events;
 mod http;
-mod lines;
+pub(crate) mod lines;
 mod logs;
 mod upload;
 

@@ -16,7 +16,7 @@ mod answer;
 mod api;
 mod bind;
 mod names;
-mod request;
+pub(crate) mod request;
 
 pub use bind::{BindError, bind};
 

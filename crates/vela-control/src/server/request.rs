@@ -21,14 +21,14 @@ use crate::headers::PROTOCOL;
 const LONGEST: usize = 1 << 20;
 
 /// The path's segments, percent-decoded.
-pub(super) fn segments(path: &str) -> Result<Vec<String>, ApiError> {
+pub(crate) fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let segments = path.trim_start_matches('/').split('/').map(decoded);
     let segments: Option<Vec<String>> = segments.collect();
     segments.ok_or_else(|| invalid(format!("the path {path} is not of UTF-8, percent-encoded")))
 }
 
 /// A value of the query; nothing if it is not there.
-pub(super) fn query<T: FromStr>(head: &Parts, key: &str) -> Result<Option<T>, ApiError> {
+pub(crate) fn query<T: FromStr>(head: &Parts, key: &str) -> Result<Option<T>, ApiError> {
     let pairs = head.uri.query().unwrap_or_default().split('&');
     let mut values = pairs.filter_map(|pair| pair.split_once('='));
     match values.find(|(name, _)| *name == key) {
@@ -43,7 +43,7 @@ pub(super) fn query<T: FromStr>(head: &Parts, key: &str) -> Result<Option<T>, Ap
     }
 }
 
-pub(super) fn id(text: &str) -> Result<Uuid, ApiError> {
+pub(crate) fn id(text: &str) -> Result<Uuid, ApiError> {
     text.parse()
         .map_err(|_| invalid(format!("`{}` is not a UUID", text.escape_debug())))
 }

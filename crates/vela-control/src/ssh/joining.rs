@@ -9,7 +9,7 @@ use crate::transport::TransportError;
 
 /// What `vela join` says before the daemon's first byte, or that it never said anything.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     Ready,
     Absent(PathBuf),
     Denied(PathBuf),
@@ -21,7 +21,7 @@ pub(super) enum Word {
 const GREETING: usize = 64 << 10;
 
 /// Reads up to the end of the word's line and not a byte further. A login shell may print something before.
-pub(super) async fn read_word(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Word> {
+pub(crate) async fn read_word(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Word> {
     let mut line = Vec::new();
     for _ in 0..GREETING {
         match stream.read_u8().await {

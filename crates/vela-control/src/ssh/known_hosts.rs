@@ -13,13 +13,13 @@ type HmacSha1 = hmac::Hmac<sha1::Sha1>;
 ///
 /// Matched here and not by libssh2, which knows neither `@revoked` and `@cert-authority` nor wildcards and negation.
 #[derive(Debug, Default)]
-pub(super) struct KnownHosts {
+pub(crate) struct KnownHosts {
     lines: Vec<Line>,
 }
 
 /// What known_hosts says of a key. The places are `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Known,
     Unknown,
     /// Another key is known for the host.
@@ -62,7 +62,7 @@ impl KnownHosts {
     }
 
     /// Judges the key of a host that may go by any of `names`.
-    pub(super) fn check(&self, names: &[String], key: &[u8]) -> Verdict {
+    pub(crate) fn check(&self, names: &[String], key: &[u8]) -> Verdict {
         let about = |line: &&Line| names.iter().any(|name| line.is_about(name));
         let lines: Vec<&Line> = self.lines.iter().filter(about).collect();
         let find = |marker, same: bool| {
@@ -94,7 +94,7 @@ impl KnownHosts {
         known.map(|line| line.kind.as_str()).collect()
     }
 
-    fn add(&mut self, text: &str, file: &str) {
+    pub(crate) fn add(&mut self, text: &str, file: &str) {
         for (number, line) in (1..).zip(text.lines()) {
             // Like `ssh`, pass over what is no entry.
             self.lines
