@@ -81,6 +81,9 @@ mod dir_store;
 mod durable;
 mod entrypoint;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod members;
 mod options;
