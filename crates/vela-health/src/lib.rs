@@ -53,6 +53,9 @@
 mod connect;
 mod error;
 mod exec_probe;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http_exchange;
 mod http_probe;
 mod outcome;

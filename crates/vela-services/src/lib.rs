@@ -39,6 +39,9 @@ mod download;
 mod durable;
 mod error;
 mod existing_postgres;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod nats;
 mod owner_name;
 mod password;

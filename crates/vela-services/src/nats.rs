@@ -19,6 +19,8 @@ use crate::{
 
 mod client;
 mod config;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod machine;
 mod monitor;
 mod owner;

@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// `None` at the end of the stream. Cancel safe: what was read is kept.
-    async fn report(&mut self) -> io::Result<Option<Report>> {
+    pub(crate) async fn report(&mut self) -> io::Result<Option<Report>> {
         loop {
             let room = (LONGEST_LINE + 1).saturating_sub(self.line.len()) as u64;
             let n = (&mut self.stream)

@@ -54,6 +54,9 @@ mod child;
 mod connection;
 mod error;
 mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod in_process;
 mod instance;
 mod keeper;

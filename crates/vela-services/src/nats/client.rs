@@ -41,11 +41,6 @@ async fn try_login(
     user: &str,
     password: &SecretString,
 ) -> Result<Option<Version>, LoginError> {
-    #[derive(Deserialize)]
-    struct Info {
-        version: String,
-    }
-
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.set_nodelay(true)?;
     let (read, mut write) = stream.into_split();
@@ -53,9 +48,7 @@ async fn try_login(
     let mut stream = BufReader::new(read.take(64 << 10));
     let mut line = String::new();
     stream.read_line(&mut line).await?;
-    let info: Info = line
-        .strip_prefix("INFO ")
-        .and_then(|info| serde_json::from_str(info).ok())
+    let version = version(&line)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no NATS server"))?;
 
     let password = password.expose_secret();
@@ -70,10 +63,20 @@ async fn try_login(
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         if line.starts_with("PONG") {
-            return Ok(info.version.parse().ok());
+            return Ok(version.parse().ok());
         }
         if let Some(error) = line.strip_prefix("-ERR ") {
             return Err(LoginError::Refused(error.trim().to_owned()));
         }
     }
+}
+
+/// The version that a server says it has, in its first line.
+pub(crate) fn version(line: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Info {
+        version: String,
+    }
+    let info: Info = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
+    Some(info.version)
 }

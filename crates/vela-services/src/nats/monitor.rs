@@ -108,10 +108,12 @@ impl<'a> Monitor<'a> {
 }
 
 /// The status and the body of an answer.
-fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+pub(crate) fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = str::from_utf8(&answer[..end]).ok()?;
-    let status = head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
+    let status = head.strip_prefix("HTTP/1.")?.get(2..5)?;
+    let is_number = status.bytes().all(|byte| byte.is_ascii_digit());
+    let status = status.parse().ok().filter(|_| is_number)?;
     Some((status, answer[end + 4..].to_vec()))
 }
 
@@ -128,6 +130,7 @@ mod tests {
             b"SSH-2.0\r\n\r\n",
             b"HTTP/1.1 2",
             b"HTTP/1.1 abc\r\n\r\n",
+            b"HTTP/1.1 +20 OK\r\n\r\n",
         ] {
             assert_eq!(split(answer), None);
         }
