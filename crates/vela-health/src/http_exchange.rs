@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::LOCATION;
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -35,8 +35,8 @@ const KEPT_BODY: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Where it leads, if it is a redirect; fit for a terminal.
-    pub(crate) location: Option<String>,
+    /// Where it leads, if it is a redirect: as it came, to be followed.
+    pub(crate) location: Option<HeaderValue>,
     /// The first line of the body, or of a redirect its location; fit for a terminal.
     pub(crate) line: Option<String>,
 }
@@ -78,6 +78,9 @@ async fn read(response: Response<Incoming>) -> Answer {
         .headers
         .get(LOCATION)
         .filter(|_| head.status.is_redirection())
+        .cloned();
+    let shown = location
+        .as_ref()
         .and_then(|location| printable::line(location.as_bytes()));
 
     let mut kept = Vec::new();
@@ -87,11 +90,12 @@ async fn read(response: Response<Incoming>) -> Answer {
         .unwrap_or_default();
     Answer {
         status: head.status.as_u16(),
-        line: match &location {
-            Some(location) => Some(format!("redirects to {location}")),
+        // A blank one leads nowhere.
+        location: location.filter(|_| shown.is_some()),
+        line: match shown {
+            Some(shown) => Some(format!("redirects to {shown}")),
             None => printable::first_line(&kept),
         },
-        location,
     }
 }
 

@@ -9,6 +9,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request};
 
 use crate::http_exchange::exchange;
+use crate::printable;
 use crate::redirect;
 use crate::{Probe, ProbeError, StatusMatch, Target};
 
@@ -152,16 +153,22 @@ impl Probe for HttpProbe {
                     line: answer.line,
                 });
             };
+            let shown = || printable::line(location.as_bytes()).unwrap_or_default();
             if followed == MAX_REDIRECTS {
                 return Err(ProbeError::TooManyRedirects {
                     addr,
                     limit: followed,
-                    location,
+                    location: shown(),
                 });
             }
             followed += 1;
-            path = redirect::resolve(&path, &location, host.as_bytes())
-                .ok_or(ProbeError::RedirectedAway { addr, location })?;
+            let local = std::str::from_utf8(location.as_bytes())
+                .ok()
+                .and_then(|location| redirect::resolve(&path, location, host.as_bytes()));
+            path = local.ok_or_else(|| ProbeError::RedirectedAway {
+                addr,
+                location: shown(),
+            })?;
         }
     }
 }

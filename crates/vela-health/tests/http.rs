@@ -360,6 +360,34 @@ async fn redirects_are_followed_when_asked_to() {
 }
 
 #[tokio::test]
+async fn redirects_are_followed_whole_and_shown_in_part() {
+    for place in [
+        format!("/{}", "x".repeat(300)),
+        "/gr\u{f6}\u{df}e".to_owned(),
+        "/a\u{202e}b".to_owned(),
+    ] {
+        let there = place.clone();
+        let server = Server::new(move |mut stream, head| {
+            let answer = match head.split(' ').nth(1) {
+                Some("/health") => redirect(&there),
+                Some(path) if path == there => "HTTP/1.1 204 Here\r\n\r\n".into(),
+                _ => "HTTP/1.1 404 Oh\r\ncontent-length: 0\r\n\r\n".into(),
+            };
+            async move { stream.write_all(answer.as_bytes()).await }
+        })
+        .await;
+        let probe = probe().expect(204).follow_redirects(true);
+        let checked = probe.check(&server.target).await;
+        assert!(checked.is_ok(), "{place}: {checked:?}");
+    }
+    let long = format!("http://elsewhere/{}", "x".repeat(300));
+    let server = Server::saying(redirect(&long)).await;
+    let error = fails(&probe().follow_redirects(true), &server).await;
+    let shown = format!("`{}…`", &long[..200]);
+    assert!(error.to_string().contains(&shown), "{error}");
+}
+
+#[tokio::test]
 async fn redirect_loops_end() {
     let mut server = Server::saying(redirect("/health")).await;
     let error = fails(&probe().follow_redirects(true), &server).await;
