@@ -26,6 +26,9 @@ mod connection;
 mod context;
 mod exit;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod interrupt;
 mod log;
 mod render;

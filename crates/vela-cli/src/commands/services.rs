@@ -7,7 +7,7 @@ use crate::render::table;
 
 mod console;
 mod mask;
-mod nats;
+pub(crate) mod nats;
 mod remote;
 
 pub(crate) async fn run(context: &Context, args: Services) -> Result<(), Failure> {

@@ -3,13 +3,16 @@
 //! It speaks the protocol itself: a handful of lines of text over loopback, for which a client library with TLS,
 //! clusters and reconnection would more than double what the laptop's `vela` is made of.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
@@ -259,12 +262,12 @@ impl Session {
     }
 }
 
-struct Reader {
-    reader: BufReader<OwnedReadHalf>,
-    writer: Arc<Mutex<OwnedWriteHalf>>,
+struct Reader<R = OwnedReadHalf, W = OwnedWriteHalf> {
+    reader: BufReader<R>,
+    writer: Arc<Mutex<W>>,
 }
 
-impl Reader {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Reader<R, W> {
     /// The next thing that the server says which is of interest.
     async fn next(&mut self) -> io::Result<Event> {
         loop {
