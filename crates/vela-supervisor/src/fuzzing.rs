@@ -65,6 +65,7 @@ fn shim_wire(bytes: &[u8]) {
                 Ok(None) => return heard,
                 Err(_) => heard.push(None),
             }
+            assert!(heard.len() <= wanted.len(), "the same is heard for ever");
         }
     });
     assert_eq!(heard, wanted, "{}", bytes.escape_ascii());
