@@ -11,13 +11,16 @@ use std::path::Path;
 
 const SEED: u64 = 1;
 
+/// A target: its name, and what takes the bytes. It panics where something is wrong.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// The targets of a crate.
 #[derive(Clone, Copy, Debug)]
 pub struct Suite<'a> {
     /// Has a directory for each target, with a file for each input.
     pub corpus: &'a str,
-    /// The targets' names, and what takes the bytes. It panics where something is wrong.
-    pub targets: &'a [(&'static str, fn(&[u8]))],
+    /// All of them.
+    pub targets: &'a [Target],
     /// What the parsers treat in a way of their own.
     pub pieces: &'a [&'a [u8]],
 }
