@@ -111,6 +111,25 @@ fn every_link_between_documents_leads_somewhere() {
     }
 }
 
+/// Code that nobody compiles is soon wrong.
+#[test]
+fn the_code_in_each_crate_s_readme_is_compiled() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let dir = entry.unwrap().path();
+        let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+        if !readme.contains("\n```rust") {
+            continue;
+        }
+        assert!(!readme.contains("\n```rust,ignore"), "{}", dir.display());
+        let manual = std::fs::read_to_string(dir.join("src/lib.rs")).unwrap();
+        let included = "#[cfg(doctest)]\n#[doc = include_str!(\"../README.md\")]\n";
+        assert!(manual.contains(included), "{}", dir.display());
+        count += 1;
+    }
+    assert!(count > 5, "only {count} have any");
+}
+
 #[test]
 fn what_is_no_test_is_told_from_one() {
     let text = "#[tokio::test(flavor = \"x\")]\n// why\nasync fn one() {}\n#[test]\nfn two() {}\nfn three() {}\n\

@@ -39,3 +39,7 @@ mod serve;
 mod setup;
 
 pub use run::run;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

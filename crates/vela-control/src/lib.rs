@@ -104,3 +104,7 @@ pub use {
     transport::{Io, SshError, Transport, TransportError},
     unix::UnixTransport,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -109,3 +109,7 @@ pub use maintenance::InvalidMaintenance;
 pub use service_runner::ServiceRunner;
 pub use stack::{DirStores, OpenStore, SameUser, Stack, SystemUsers, Users};
 pub use uploads::Uploads;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

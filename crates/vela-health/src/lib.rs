@@ -84,3 +84,7 @@ pub use crate::{
     target::Target,
     tcp_probe::TcpProbe,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -51,3 +51,7 @@ pub use step::{Hook, Step};
 
 /// The version of the words in this crate, sent in every envelope and by `GET /v1/version`.
 pub const VERSION: u32 = 1;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

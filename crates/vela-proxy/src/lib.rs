@@ -208,3 +208,7 @@ pub use router::{
 pub use serving::Serving;
 pub use stats::Stats;
 pub use upstream_status::UpstreamStatus;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

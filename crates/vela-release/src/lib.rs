@@ -118,3 +118,7 @@ pub use retain::retain;
 pub use source_tree::SourceTree;
 pub use store::{Artifact, Release, ReleaseStore, Releases};
 pub use sync::Synced;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

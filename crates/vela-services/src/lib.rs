@@ -73,3 +73,7 @@ pub use crate::{
     service_spec::{JetStream, ServiceSpec},
     status::{OwnerStatus, ServiceStatus},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -96,3 +96,7 @@ pub use shim_supervisor::{ShimCommand, ShimSupervisor};
 pub use signal::{Signal, Stop, UnknownSignal};
 pub use supervisor::{InstanceEvent, Supervisor};
 pub use users::{User, UserError};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
