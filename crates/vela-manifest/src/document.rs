@@ -85,6 +85,18 @@ pub(crate) fn read<T>(
     }
 }
 
+/// The sections that `build` reads of `text`, each with the keys that it is asked for.
+#[cfg(test)]
+pub(crate) fn asked_for<T>(
+    text: &str,
+    build: impl FnOnce(Section<'_>) -> T,
+) -> Vec<(String, Vec<&'static str>)> {
+    let document = Document::new(text);
+    let (table, _) = DeTable::parse_recoverable(text);
+    build(Section::root(&document, table.get_ref()));
+    document.known.into_inner()
+}
+
 impl<'t> Document<'t> {
     fn new(text: &'t str) -> Self {
         Self {

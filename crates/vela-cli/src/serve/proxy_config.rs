@@ -146,6 +146,30 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_that_are_documented_are_the_proxy_s() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/server.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        for section in ["proxy", "proxy.limits", "proxy.timeouts"] {
+            let (_, rows) = document
+                .split_once(&format!("\n## `[{section}]`\n"))
+                .unwrap();
+            let rows = rows.split("\n## ").next().unwrap_or_default().lines();
+            let defaults: Vec<_> = rows
+                .filter_map(|row| {
+                    let mut cells = row.split('|').map(str::trim).skip(1);
+                    let key = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+                    // Others are told in words.
+                    let default = cells.nth(1)?.strip_prefix('`')?.strip_suffix('`')?;
+                    Some(format!("{key} = {default}\n"))
+                })
+                .collect();
+            assert!(!defaults.is_empty(), "{section}");
+            let text = format!("[{section}]\n{}", defaults.concat());
+            assert_eq!(read(&text).unwrap(), ProxyConfig::default(), "{text}");
+        }
+    }
+
+    #[test]
     fn every_key_reaches_the_proxy() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("404.html"), "nothing here").unwrap();

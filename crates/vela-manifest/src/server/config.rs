@@ -52,20 +52,22 @@ impl ServerConfig {
 
     /// Checks a text; `file_name` is what errors call it.
     pub fn parse(file_name: &str, text: &str) -> Result<Self, ManifestError> {
-        let (mut config, lines) = document::read(file_name, text, |mut root| {
-            Some(Self {
-                data_dir: root.read("data_dir", absolute),
-                socket: root.read("socket", socket),
-                proxy: ProxySection::read(root.section("proxy")),
-                apps: AppsSection::read(root.section("apps")),
-                services: ServicesSection::read(root.section("services")),
-                tls: root.optional_section("tls").map(TlsSection::read),
-                backup: root.optional_section("backup").map(BackupSection::read),
-                lines: Lines::default(),
-            })
-        })?;
+        let (mut config, lines) = document::read(file_name, text, |root| Some(Self::read(root)))?;
         config.lines = lines;
         Ok(config)
+    }
+
+    pub(super) fn read(mut root: Section<'_>) -> Self {
+        Self {
+            data_dir: root.read("data_dir", absolute),
+            socket: root.read("socket", socket),
+            proxy: ProxySection::read(root.section("proxy")),
+            apps: AppsSection::read(root.section("apps")),
+            services: ServicesSection::read(root.section("services")),
+            tls: root.optional_section("tls").map(TlsSection::read),
+            backup: root.optional_section("backup").map(BackupSection::read),
+            lines: Lines::default(),
+        }
     }
 
     /// The keys that this version of Vela understands but can't act on yet, in the order of the file.

@@ -3,6 +3,8 @@
 mod access_log;
 mod backup;
 mod config;
+#[cfg(test)]
+mod documented;
 mod path;
 mod proxy;
 mod proxy_limits;
