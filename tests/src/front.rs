@@ -40,4 +40,17 @@ impl Front {
     pub fn stats(&self) -> vela_proxy::Stats {
         self.proxy.stats()
     }
+
+    /// How many connections of clients there have been.
+    pub fn accepted(&self) -> u64 {
+        self.metric("vela_proxy_connections_accepted_total")
+    }
+
+    /// The value of a metric, with its labels; 0 if there is none.
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = self.proxy.metrics().text;
+        let mut lines = metrics.lines().filter_map(|line| line.split_once(' '));
+        let value = lines.find_map(|(one, value)| (one == name).then_some(value));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
 }

@@ -5,7 +5,9 @@ pub(crate) const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: a.test\r\nConnectio
 
 /// The table, and what is too long to be written down.
 pub(crate) fn all() -> Vec<Vec<u8>> {
-    let written = [SOUND, TARGETS, FIELDS, BODIES, CHUNKS, SMUGGLED, LINES];
+    let written = [
+        SOUND, TARGETS, FIELDS, BODIES, CHUNKS, TRAILERS, SMUGGLED, LINES, ODD,
+    ];
     let written = written.into_iter().flatten().map(|case| case.to_vec());
     written.chain(long()).collect()
 }
@@ -246,6 +248,16 @@ const CHUNKS: &[&[u8]] = &[
     b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nConnection: transfer-encoding\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 ];
 
+/// Header lines behind chunks.
+const TRAILERS: &[&[u8]] = &[
+    b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A:\r\nx-b:  1 2  \r\nX-A: 3\r\nX-C: \xe4\r\n\r\n",
+    b"POST /1 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A: 1\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: b.test\r\nConnection: X-A\r\nX-A: 1\r\nTE: trailers\r\nTrailer: X-A\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Forwarded-For: 10.0.0.1\r\nX_Forwarded_For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nX-A: 1\r\nForwarded: for=10.0.0.1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\nProxy: x\r\nCookie: a=b\r\nAuthorization: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: 1\r\nContent-Length: 9\r\n\r\n",
+];
+
 /// Messages whose end two servers may see in different places.
 const SMUGGLED: &[&[u8]] = &[
     // CL.TE and TE.CL.
@@ -333,6 +345,25 @@ const LINES: &[&[u8]] = &[
     b"POST / HTTP/1.1\nHost: a.test\nTransfer-Encoding: chunked\n\n3\nabc\n0\n\n",
 ];
 
+/// Sound, and each refused by nginx and HAProxy for two reasons of which neither has to do with the other.
+const ODD: &[&[u8]] = &[
+    b"TRACE /\xc3\xa4 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"get /\xc3\xa4 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"GET /%zz/\xc3\xa4 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"GET /a/../%2e./\xc3\xa4 HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"GET http://a.test/ HTTP/1.1\r\nHost: a b\r\n\r\n",
+    b"POST /\xc3\xa4 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding:\tchunked\r\n\r\n0\r\n\r\n",
+    b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a.test\t\r\n\r\n",
+    b"GET http://_a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"POST /\xc3\xa4 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: x\r\n\r\n",
+    b"post / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: x\r\n\r\n",
+    b"GET /%zz HTTP/1.0\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc",
+    b"get http://a.test?b HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    b"get / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    b"get http://a.test/ HTTP/1.1\r\nHost: b.test\r\n\r\n",
+];
+
 /// Long targets, headers, bodies.
 fn long() -> Vec<Vec<u8>> {
     let target = |length| {
@@ -386,6 +417,8 @@ fn long() -> Vec<Vec<u8>> {
         value(70_000),
         name(1000),
         name(30_000),
+        // For nginx as well.
+        name(30_000).replace("GET", "get"),
         fields(50),
         fields(99),
         fields(150),

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use vela_proxy::{ProxyConfig, Timeouts};
 use vela_tests::Front;
 
@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) seen: Vec<Entry>,
     /// What the client got.
     pub(crate) answer: Vec<u8>,
+    /// How long it took, from before there was a connection.
+    lasted: Duration,
 }
 
 /// What came of a case.
@@ -41,6 +43,8 @@ pub(crate) struct Outcomes {
     pub(crate) nginx: Outcome,
     pub(crate) haproxy: Outcome,
 }
+
+const TIMED_OUT: u16 = 408;
 
 /// What a client sends is waited for for so long, as the oracles are configured.
 const WAIT: Duration = Duration::from_secs(1);
@@ -80,17 +84,19 @@ impl Lane {
     }
 
     pub(crate) async fn run(&self, oracles: &Oracles, case: &[u8]) -> Outcomes {
+        // A proxy's patience begins with the connection, of which it may know before this does.
+        let begun = Instant::now();
         let vela = async {
             let socket = TcpStream::connect(self.front.addr()).await.unwrap();
-            outcome(socket, &self.vela, case).await
+            outcome(socket, &self.vela, case, begun).await
         };
         let nginx = async {
             let socket = UnixStream::connect(oracles.nginx(self.number)).await;
-            outcome(socket.unwrap(), &self.nginx, case).await
+            outcome(socket.unwrap(), &self.nginx, case, begun).await
         };
         let haproxy = async {
             let socket = UnixStream::connect(oracles.haproxy(self.number)).await;
-            outcome(socket.unwrap(), &self.haproxy, case).await
+            outcome(socket.unwrap(), &self.haproxy, case, begun).await
         };
         let (vela, nginx, haproxy) = tokio::join!(vela, nginx, haproxy);
         Outcomes {
@@ -106,6 +112,7 @@ async fn outcome(
     socket: impl AsyncRead + AsyncWrite + Unpin,
     backend: &Recorder,
     case: &[u8],
+    begun: Instant,
 ) -> Outcome {
     let (mut from, mut to) = tokio::io::split(socket);
     let mut answer = Vec::new();
@@ -124,9 +131,11 @@ async fn outcome(
             case.escape_ascii().to_string()
         );
     }
+    let lasted = begun.elapsed();
     Outcome {
         seen: backend.take().await,
         answer,
+        lasted,
     }
 }
 
@@ -144,6 +153,16 @@ impl Outcome {
         statuses.filter(|&status: &u16| status >= 200).collect()
     }
 
+    /// It may have lost its patience: no limit of the three is shorter. A proxy's clock may be a little behind.
+    pub(crate) fn may_have_timed_out(&self) -> bool {
+        self.lasted > WAIT * 3 / 4
+    }
+
+    /// It told the client that it has lost its patience.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.statuses().last() == Some(&TIMED_OUT)
+    }
+
     /// The proxy has said that it does not serve what came last.
     pub(crate) fn is_refused(&self) -> bool {
         self.statuses().last().is_some_and(|&status| status >= 400)
@@ -151,10 +170,8 @@ impl Outcome {
 
     /// The proxy has said that it serves nothing more, and not since it still waits for the rest of what came.
     pub(crate) fn has_ended(&self) -> bool {
-        const TIMED_OUT: u16 = 408;
         const CLOSE: &[u8] = b"connection: close";
         let closes = |some: &[u8]| some.eq_ignore_ascii_case(CLOSE);
-        self.statuses().last() != Some(&TIMED_OUT)
-            && (self.is_refused() || self.answer.windows(CLOSE.len()).any(closes))
+        !self.has_timed_out() && (self.is_refused() || self.answer.windows(CLOSE.len()).any(closes))
     }
 }

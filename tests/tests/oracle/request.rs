@@ -97,3 +97,30 @@ pub(crate) fn has_bare_line_feed(bytes: &[u8]) -> bool {
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
     lines.any(|line| line.ends_with(b"\n") && !line.ends_with(b"\r\n"))
 }
+
+/// A name or an address, and perhaps a port.
+pub(crate) fn is_host(text: &[u8]) -> bool {
+    let (name, port) = match text.iter().rposition(|&byte| byte == b':') {
+        Some(colon) if !text.ends_with(b"]") => (&text[..colon], &text[colon + 1..]),
+        _ => (text, &b""[..]),
+    };
+    let is_name = |name: &[u8]| {
+        let labels = name
+            .strip_suffix(b".")
+            .unwrap_or(name)
+            .split(|&byte| byte == b'.');
+        labels.into_iter().all(|label| {
+            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+            (1..64).contains(&label.len()) && label.iter().all(is_part)
+        })
+    };
+    let is_address = |name: &[u8]| {
+        let inner = name
+            .strip_prefix(b"[")
+            .and_then(|name| name.strip_suffix(b"]"));
+        let text = inner.and_then(|inner| std::str::from_utf8(inner).ok());
+        text.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+    };
+    let port = std::str::from_utf8(port).unwrap_or("x");
+    (is_name(name) || is_address(name)) && (port.is_empty() || port.parse::<u16>().is_ok())
+}

@@ -12,6 +12,8 @@ pub(crate) struct Seen {
     pub(crate) headers: Headers,
     /// Without its chunks.
     pub(crate) body: Vec<u8>,
+    /// Behind its chunks, as `headers` are.
+    pub(crate) trailers: Headers,
     /// A chunk has more than a size.
     pub(crate) has_extensions: bool,
 }
@@ -57,16 +59,16 @@ fn read(bytes: &[u8]) -> Result<Option<(Seen, usize)>, &'static str> {
         return Ok(None);
     };
     let mut has_extensions = false;
-    let body = match framing(&headers)? {
+    let (body, trailers) = match framing(&headers)? {
         Framing::Length(length) => match bytes.get(at..).and_then(|rest| rest.get(..length)) {
             Some(body) => {
                 at += length;
-                body.to_vec()
+                (body.to_vec(), Headers::new())
             }
             None => return Ok(None),
         },
         Framing::Chunked => match chunks(bytes, &mut at, &mut has_extensions)? {
-            Some(body) => body,
+            Some(body_and_trailers) => body_and_trailers,
             None => return Ok(None),
         },
     };
@@ -75,6 +77,7 @@ fn read(bytes: &[u8]) -> Result<Option<(Seen, usize)>, &'static str> {
         target: target.to_vec(),
         headers,
         body,
+        trailers,
         has_extensions,
     };
     Ok(Some((seen, at)))
@@ -142,7 +145,7 @@ fn chunks(
     bytes: &[u8],
     at: &mut usize,
     has_extensions: &mut bool,
-) -> Result<Option<Vec<u8>>, &'static str> {
+) -> Result<Option<(Vec<u8>, Headers)>, &'static str> {
     let mut body = Vec::new();
     loop {
         let Some((size, data)) = line(bytes, *at)? else {
@@ -158,7 +161,7 @@ fn chunks(
         let size = number(size, 16).ok_or("a chunk size that is no number")?;
         if size == 0 {
             *at = data;
-            return Ok(fields(bytes, at)?.map(|_| body));
+            return Ok(fields(bytes, at)?.map(|trailers| (body, trailers)));
         }
         let Some(chunk) = bytes[data..].get(..size + 2) else {
             return Ok(None);
@@ -189,14 +192,16 @@ fn is_token(name: &[u8]) -> bool {
 #[test]
 fn what_could_be_read_in_two_ways_is_broken() {
     let whole = |bytes: &[u8]| match next(bytes) {
-        Next::Whole(seen, length) => (seen.body, length),
+        Next::Whole(seen, length) => (seen.body, seen.trailers, length),
         other => panic!("{other:?}"),
     };
     let plain = b"GET / HTTP/1.1\r\nA: b\r\n\r\nrest";
-    assert_eq!(whole(plain), (Vec::new(), plain.len() - 4));
+    assert_eq!(whole(plain), (Vec::new(), Vec::new(), plain.len() - 4));
     let chunked =
         b"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nT: 1\r\n\r\nrest";
-    assert_eq!(whole(chunked), (b"ab".to_vec(), chunked.len() - 4));
+    let trailers = vec![("t".to_owned(), b"1".to_vec())];
+    let end = chunked.len() - 4;
+    assert_eq!(whole(chunked), (b"ab".to_vec(), trailers, end));
     for end in 0..chunked.len() - 4 {
         assert!(matches!(next(&chunked[..end]), Next::Partial), "{end}");
     }

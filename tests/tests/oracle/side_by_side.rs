@@ -5,7 +5,7 @@ use futures::future::join_all;
 use crate::cases::LAST;
 use crate::lane::{Backends, Lane, Outcome, Outcomes};
 use crate::oracles::Oracles;
-use crate::verdict::{Fault, Verdict, verdict};
+use crate::verdict::{Fault, Verdict, is_alike, verdict};
 
 /// Vela, nginx and HAProxy, that get the same.
 pub(crate) struct SideBySide {
@@ -16,7 +16,7 @@ pub(crate) struct SideBySide {
 /// How many cases at one time: most wait for a proxy to lose its patience.
 const LANES: usize = 40;
 
-/// How often a case may go wrong, before it is what is wrong.
+/// How often a case may go wrong for want of patience, before it is what is wrong.
 const ATTEMPTS: usize = 5;
 
 impl SideBySide {
@@ -37,15 +37,8 @@ impl SideBySide {
         let judged = join_all(self.lanes.iter().map(|lane| async move {
             let (mut verdicts, mut wrong) = (Vec::new(), Vec::new());
             while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut judged = self.try_judge(lane, case).await;
-                for _ in 1..ATTEMPTS {
-                    if judged.is_err() {
-                        // On a machine that stands still for a second, each proxy loses its patience somewhere else.
-                        judged = self.try_judge(lane, case).await;
-                    }
-                }
-                match judged {
-                    Ok(verdict) => verdicts.push(verdict),
+                match self.judge_one(lane, case).await {
+                    Ok(judged) => verdicts.extend(judged),
                     Err(text) => wrong.push(text),
                 }
             }
@@ -58,18 +51,85 @@ impl SideBySide {
         verdicts.concat()
     }
 
-    /// An error says what is wrong.
-    async fn try_judge(&self, lane: &Lane, case: &[u8]) -> Result<Verdict, String> {
+    /// The verdicts on a case, and on what comes behind where the oracles don't go on. An error says what is wrong.
+    async fn judge_one(&self, lane: &Lane, case: &[u8]) -> Result<Vec<Verdict>, String> {
         let mut sent = [case, LAST].concat();
+        let mut verdicts = Vec::new();
         loop {
-            let outcomes = lane.run(&self.oracles, &sent).await;
-            match verdict(&sent, &outcomes) {
-                Verdict::Alone(rest) => sent = rest,
-                Verdict::Wrong(fault) => return Err(report(&sent, &fault, &outcomes)),
-                verdict => return Ok(verdict),
+            let verdict = self.try_judge(lane, &sent).await?;
+            let rest = match &verdict {
+                Verdict::Alone(rest) => Some(rest.clone()),
+                Verdict::Odd(_, _, rest) => rest.clone(),
+                _ => None,
+            };
+            verdicts.push(verdict);
+            match rest {
+                Some(rest) if !rest.is_empty() => sent = rest,
+                _ => return Ok(verdicts),
             }
         }
     }
+
+    /// On a machine that stands still for a second each proxy may lose its patience, each at another place. Where that
+    /// can be why Vela seems wrong, all get the same again, and what Vela passes on must be the same again.
+    async fn try_judge(&self, lane: &Lane, sent: &[u8]) -> Result<Verdict, String> {
+        let mut before: Vec<Outcome> = Vec::new();
+        loop {
+            let outcomes = lane.run(&self.oracles, sent).await;
+            let changed = before
+                .iter()
+                .any(|before| !may_be_the_same(before, &outcomes.vela));
+            let verdict = verdict(sent, &outcomes);
+            let fault = match verdict {
+                _ if changed => Fault::Changed,
+                Verdict::Wrong(fault) => fault,
+                verdict => return Ok(verdict),
+            };
+            let suspect = suspect(&fault, &outcomes);
+            if suspect.is_none() || before.len() + 1 == ATTEMPTS {
+                let suspect =
+                    suspect.map(|who| format!("{ATTEMPTS} times {who} may have timed out\n"));
+                let report = report(sent, &fault, &outcomes);
+                return Err(report + &suspect.unwrap_or_default());
+            }
+            before.push(outcomes.vela);
+        }
+    }
+}
+
+/// Who may have made Vela seem wrong by ending a connection too early. Nobody, where what Vela passed on is wrong by
+/// itself, or does not fit to its own answers.
+fn suspect(fault: &Fault, outcomes: &Outcomes) -> Option<&'static str> {
+    let Outcomes {
+        vela,
+        nginx,
+        haproxy,
+    } = outcomes;
+    let late = |name, outcome: &Outcome| outcome.may_have_timed_out().then_some(name);
+    match fault {
+        // The oracles passed on less.
+        Fault::Unheard => late("nginx", nginx).or(late("HAProxy", haproxy)),
+        // Vela did, and said nothing, or that it waited in vain.
+        Fault::Swallowed => late("Vela", vela),
+        Fault::Refused => vela.has_timed_out().then_some("Vela"),
+        Fault::Ambiguous(_)
+        | Fault::Headers(_)
+        | Fault::Trailers(_)
+        | Fault::Answers
+        | Fault::Changed => None,
+    }
+}
+
+/// Vela passed on the same twice, or less when it may have lost its patience.
+fn may_be_the_same(one: &Outcome, other: &Outcome) -> bool {
+    let (less, more) = match one.seen.len() < other.seen.len() {
+        true => (one, other),
+        false => (other, one),
+    };
+    let is_cut = less.seen.len() < more.seen.len();
+    let pairs = less.seen.iter().zip(&more.seen);
+    pairs.into_iter().all(|(one, other)| is_alike(one, other))
+        && (!is_cut || less.may_have_timed_out())
 }
 
 fn report(sent: &[u8], fault: &Fault, outcomes: &Outcomes) -> String {

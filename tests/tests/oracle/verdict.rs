@@ -1,8 +1,9 @@
 use std::borrow::Cow;
 
-use crate::difference::{WITHHELD, is_odd_for_both, stricter};
 use crate::lane::{Outcome, Outcomes};
+use crate::oddity::{ODD_OF_HAPROXY, ODD_OF_NGINX, Odd, oddity};
 use crate::seen::{Entry, Headers, Next, Seen, next};
+use crate::stricter::stricter;
 
 /// What Vela made of a case, beside the oracles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +14,9 @@ pub(crate) enum Verdict {
     LikeOne,
     /// It refused what both oracles take, as that row of the table of differences says.
     Stricter(usize),
-    /// It passed on what each oracle treats otherwise for a reason of its own that is in the table.
-    Odd,
+    /// It passed on what each oracle treats otherwise for a reason of its own: for nginx that row of its table of
+    /// oddities, and for HAProxy that of its own. What comes behind is to be looked at alone, if it is known where it begins.
+    Odd(usize, usize, Option<Vec<u8>>),
     /// The oracles had ended the connection when the rest came, which is to be looked at alone.
     Alone(Vec<u8>),
     Wrong(Fault),
@@ -33,8 +35,12 @@ pub(crate) enum Fault {
     Refused,
     /// Both oracles pass the same header lines on, and it others: these differ.
     Headers(String),
+    /// Its backend saw other trailers than HAProxy's, or than were sent if HAProxy refuses them: nginx drops all.
+    Trailers(String),
     /// The client was told of more or fewer requests than the backend saw.
     Answers,
+    /// Its backend saw something else when the same came again.
+    Changed,
 }
 
 /// What a request is, apart from its headers.
@@ -43,6 +49,12 @@ type Essence<'a> = (&'a str, Cow<'a, [u8]>, &'a [u8]);
 fn essence(seen: &Entry) -> Option<Essence<'_>> {
     let seen = seen.as_ref().ok()?;
     Some((&seen.method, origin_form(seen), &seen.body))
+}
+
+/// Whether two requests are the same to an app.
+pub(crate) fn is_alike(one: &Entry, other: &Entry) -> bool {
+    let trailers = |seen: &Entry| seen.as_ref().ok().map(|seen| seen.trailers.clone());
+    essence(one) == essence(other) && trailers(one) == trailers(other)
 }
 
 /// HAProxy passes a target in absolute form on as it is. To its backend it says the same.
@@ -97,13 +109,25 @@ pub(crate) fn verdict(case: &[u8], outcomes: &Outcomes) -> Verdict {
         return match behind(case, most) {
             Some([]) | None => Verdict::Wrong(Fault::Unheard),
             Some(rest) if have_ended && most > 0 => Verdict::Alone(rest.to_vec()),
-            Some(rest) if is_odd_for_both(rest) => Verdict::Odd,
-            Some(_) => Verdict::Wrong(Fault::Unheard),
+            Some(_) => {
+                let odd_of_nginx = odd(ODD_OF_NGINX, case, by_nginx, nginx);
+                let odd_of_haproxy = odd(ODD_OF_HAPROXY, case, by_haproxy, haproxy);
+                match odd_of_nginx.zip(odd_of_haproxy) {
+                    Some((one, other)) => {
+                        let rest = behind(case, most + 1).map(<[u8]>::to_vec);
+                        Verdict::Odd(one, other, rest)
+                    }
+                    None => Verdict::Wrong(Fault::Unheard),
+                }
+            }
         };
     }
     let is_all_known = understood.iter().all(Option::is_some);
     if is_all_known && let Some(differing) = differing_headers(case, outcomes) {
         return Verdict::Wrong(Fault::Headers(differing));
+    }
+    if is_all_known && let Some(differing) = differing_trailers(case, outcomes) {
+        return Verdict::Wrong(Fault::Trailers(differing));
     }
     let all: Vec<_> = nginx.seen.iter().map(Some).collect();
     let are_alike = common(&all, haproxy) == all.len() && all.len() == haproxy.seen.len();
@@ -150,6 +174,11 @@ fn common(understood: &[Option<&Entry>], oracle: &Outcome) -> usize {
     pairs.take_while(is_alike).count()
 }
 
+/// The row that says why an oracle passes on no more than so many requests as Vela does.
+fn odd(rows: &[Odd], case: &[u8], alike: usize, oracle: &Outcome) -> Option<usize> {
+    oddity(rows, behind(case, alike)?, alike, oracle)
+}
+
 /// What comes behind so many requests, if these are sound beyond doubt.
 fn behind(mut case: &[u8], requests: usize) -> Option<&[u8]> {
     for _ in 0..requests {
@@ -183,6 +212,45 @@ fn differing_headers(case: &[u8], outcomes: &Outcomes) -> Option<String> {
     None
 }
 
+/// Trailers of the requests that Vela passes on, where they are not those that HAProxy passes on, or that were sent.
+fn differing_trailers(case: &[u8], outcomes: &Outcomes) -> Option<String> {
+    for (number, vela) in outcomes.vela.seen.iter().enumerate() {
+        let haproxy = outcomes.haproxy.seen.get(number);
+        let haproxy = haproxy.filter(|haproxy| essence(haproxy) == essence(vela));
+        let sent = match (haproxy, behind(case, number).map(next)) {
+            (Some(Ok(haproxy)), _) => haproxy.trailers.clone(),
+            (_, Some(Next::Whole(sent, _))) => sent.trailers,
+            // Of others nothing is known, and none may be passed on.
+            _ => Headers::new(),
+        };
+        let is_wanted = |(name, _): &(String, Vec<u8>)| {
+            !(is_claim(name)
+                || [OF_ONE_HOP, WITHHELD, OF_HEADS]
+                    .concat()
+                    .contains(&&name[..]))
+        };
+        let wanted: Headers = sent.into_iter().filter(is_wanted).collect();
+        if let Ok(vela) = vela
+            && vela.trailers != wanted
+        {
+            return Some(format!("{:?} instead of {wanted:?}", vela.trailers));
+        }
+    }
+    None
+}
+
+/// What Vela keeps from apps, and the oracles do not: what CGI and WSGI servers take for a length, a coding, or a proxy
+/// to use.
+const WITHHELD: &[&str] = &["content_length", "transfer_encoding", "proxy"];
+
+/// What would change in a trailer what a head has said, so that Vela passes it on in heads only.
+const OF_HEADS: &[&str] = &[
+    "content-type",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "trailer",
+];
+
 /// What is said between two neighbours only, or by the proxy itself.
 const OF_ONE_HOP: &[&str] = &[
     "connection",
@@ -204,17 +272,22 @@ fn end_to_end(seen: &Seen, named: &[Vec<u8>]) -> Headers {
         .headers
         .iter()
         .filter(|(name, _)| {
-            let is_claim = ["x-forwarded-", "x-real-ip", "x-request-"]
-                .iter()
-                .any(|claim| name.starts_with(claim));
             let is_named = named.iter().any(|one| one == name.as_bytes());
             let has = |names: &[&str]| names.contains(&&name[..]);
-            !(is_claim || is_named || has(OF_ONE_HOP) || has(WITHHELD))
+            !(is_claim(name) || is_named || has(OF_ONE_HOP) || has(WITHHELD))
         })
         .cloned()
         .collect();
     headers.sort_by(|(one, _), (other, _)| one.cmp(other));
     headers
+}
+
+/// It is said by proxies about clients.
+fn is_claim(name: &str) -> bool {
+    let claims = ["x-forwarded-", "x-real-ip", "x-request-"];
+    // CGI and WSGI servers take `_` for `-`.
+    let name = name.replace('_', "-");
+    claims.iter().any(|claim| name.starts_with(claim))
 }
 
 /// The names in all the `Connection` lines of a case: such fields are for one hop. The oracles pass them on nonetheless.

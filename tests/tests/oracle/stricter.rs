@@ -1,7 +1,7 @@
-//! Where Vela is meant to do otherwise than the oracles, and where the standards say that it may.
+//! What Vela refuses though both oracles take it, and where the standards say that it may.
 
 use crate::lane::Outcome;
-use crate::request::{Request, has_bare_line_feed};
+use crate::request::{Request, has_bare_line_feed, is_host};
 
 /// A refusal of Vela's that is meant, though both oracles pass the request on.
 pub(crate) struct Stricter {
@@ -162,14 +162,17 @@ pub(crate) const STRICTER: &[Stricter] = &[
                 .split(|&byte| byte == b'\n')
                 .take_while(|line| line.len() > 1);
             let is_odd = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
-            lines.any(|line| line.trim_ascii_end().iter().any(is_odd))
+            lines.any(|line| line.strip_suffix(b"\r").unwrap_or(line).iter().any(is_odd))
         },
     },
     Stricter {
-        // Chunks that nobody wants are not read to their end: a server may close after any answer.
+        // Chunks that nobody wants are not read to their end, and HTTP/1.0 is not kept alive without need: a server may
+        // close after any answer.
         rfc: "RFC 9112, 9.6",
         says: "404 Not Found\nnothing is served at this host\n",
-        is_it: |case| !case.values(b"transfer-encoding").is_empty(),
+        is_it: |case| {
+            !case.values(b"transfer-encoding").is_empty() || case.line.ends_with(b"HTTP/1.0")
+        },
     },
 ];
 
@@ -187,173 +190,4 @@ fn says(vela: &Outcome, text: &str) -> bool {
     vela.answer.ends_with(text.as_bytes())
         || vela.answer.ends_with(b"\r\n\r\n")
             && vela.answer.windows(status.len()).any(|some| some == status)
-}
-
-/// What an oracle treats otherwise than Vela though it is sound, or though what is wrong with it is the app's to say.
-struct Odd {
-    #[expect(dead_code, reason = "it is for who reads the table")]
-    why: &'static str,
-    is_it: fn(&Request<'_>) -> bool,
-}
-
-const ODD_OF_NGINX: &[Odd] = &[
-    Odd {
-        why: "TRACE is answered 405; a proxy passes it on (RFC 9110, 9.3.8)",
-        is_it: |case| case.line.starts_with(b"TRACE "),
-    },
-    Odd {
-        why: "a method is upper-case letters, `-` and `_`; by RFC 9110, 9.1, it is any token",
-        is_it: |case| {
-            let method = case
-                .line
-                .split(|&byte| byte == b' ')
-                .next()
-                .unwrap_or_default();
-            !method
-                .iter()
-                .all(|byte| byte.is_ascii_uppercase() || b"-_".contains(byte))
-        },
-    },
-    Odd {
-        why: "it decodes targets to find a location; Vela passes them on as they are (RFC 9110, 7.6)",
-        is_it: |case| {
-            let target = case.target();
-            let path = target
-                .split(|&byte| byte == b'?')
-                .next()
-                .unwrap_or_default();
-            path.windows(2).any(|two| two == b"..") || path.contains(&b'%')
-        },
-    },
-    Odd {
-        why: "an invalid Host is refused beside an authority; a proxy must ignore it (RFC 9112, 3.2.2)",
-        is_it: |case| {
-            let is_absolute = case.authority().is_some();
-            is_absolute && case.values(b"host").iter().any(|host| !is_host(host))
-        },
-    },
-    Odd {
-        why: "an empty query behind an authority is dropped; it is another target (RFC 3986, 6.2.3)",
-        is_it: |case| case.authority().is_some() && case.target().ends_with(b"?"),
-    },
-    Odd {
-        why: "a tab before a coding is refused; it is whitespace like another (RFC 9110, 5.6.3)",
-        is_it: |case| {
-            let mut lines = case.head.split(|&byte| byte == b'\n');
-            lines.any(|line| {
-                line.to_ascii_lowercase()
-                    .starts_with(b"transfer-encoding:\t")
-            })
-        },
-    },
-    Odd {
-        why: "an authority that begins with `_` is refused; so may a name (RFC 3986, 3.2.2)",
-        is_it: |case| {
-            case.authority()
-                .is_some_and(|authority| authority.starts_with(b"_"))
-        },
-    },
-    Odd {
-        why: "a length beside a coding is refused; the coding may be gone by (RFC 9112, 6.1)",
-        is_it: |case| {
-            let has = |name: &[u8]| !case.values(name).is_empty();
-            has(b"content-length") && has(b"transfer-encoding")
-        },
-    },
-    Odd {
-        why: "`OPTIONS *` is refused; it is sound (RFC 9112, 3.2.4)",
-        is_it: |case| case.target() == b"*",
-    },
-];
-
-const ODD_OF_HAPROXY: &[Odd] = &[
-    Odd {
-        why: "bytes that are not ASCII in a target are refused; they end nothing, and the app knows what they are",
-        is_it: |case| case.target().iter().any(|byte| !byte.is_ascii()),
-    },
-    Odd {
-        why: "trailers that frame a message are refused; they may be left out (RFC 9110, 6.5.1)",
-        is_it: |case| {
-            let frames = [&b"content-length:"[..], b"transfer-encoding:"];
-            let mut lines = case
-                .trailers
-                .split(|&byte| byte == b'\n')
-                .take_while(|line| line.len() > 1);
-            lines.any(|line| {
-                frames
-                    .iter()
-                    .any(|name| line.to_ascii_lowercase().starts_with(name))
-            })
-        },
-    },
-    Odd {
-        why: "a query behind an authority is taken for a part of it; it ends there (RFC 3986, 3.2)",
-        is_it: |case| {
-            let rest = case.target().split(|&byte| byte == b'/').nth(2);
-            case.authority().is_some() && rest.is_some_and(|rest| rest.contains(&b'?'))
-        },
-    },
-    Odd {
-        why: "a WebSocket without its key is refused; that is the app's to say (RFC 6455, 4.2.1)",
-        is_it: |case| {
-            let upgrade = case.values(b"upgrade");
-            let is_socket = upgrade
-                .iter()
-                .any(|one| one.eq_ignore_ascii_case(b"websocket"));
-            is_socket && case.values(b"sec-websocket-key").is_empty()
-        },
-    },
-    Odd {
-        why: "names that long are refused; Vela limits the head as a whole (RFC 9110, 5.4)",
-        is_it: |case| {
-            let mut lines = case.head.split(|&byte| byte == b'\n');
-            lines.any(|line| line.iter().position(|&byte| byte == b':') > Some(10_000))
-        },
-    },
-    Odd {
-        why: "a Host that is not the target's authority is refused; a proxy must replace it (RFC 9112, 3.2.2)",
-        is_it: |case| {
-            let host = case.values(b"host").first().copied();
-            case.authority()
-                .is_some_and(|authority| Some(authority) != host)
-        },
-    },
-];
-
-/// Whether each oracle has a reason of its own not to pass on what Vela does.
-pub(crate) fn is_odd_for_both(passed: &[u8]) -> bool {
-    let request = Request::of(passed);
-    let is_one_of = |odd: &[Odd]| odd.iter().any(|one| (one.is_it)(&request));
-    is_one_of(ODD_OF_NGINX) && is_one_of(ODD_OF_HAPROXY)
-}
-
-/// What Vela keeps from apps, and the oracles do not: what CGI and WSGI servers take for a length, a coding, or a proxy
-/// to use.
-pub(crate) const WITHHELD: &[&str] = &["content_length", "transfer_encoding", "proxy"];
-
-/// A name or an address, and perhaps a port.
-fn is_host(text: &[u8]) -> bool {
-    let (name, port) = match text.iter().rposition(|&byte| byte == b':') {
-        Some(colon) if !text.ends_with(b"]") => (&text[..colon], &text[colon + 1..]),
-        _ => (text, &b""[..]),
-    };
-    let is_name = |name: &[u8]| {
-        let labels = name
-            .strip_suffix(b".")
-            .unwrap_or(name)
-            .split(|&byte| byte == b'.');
-        labels.into_iter().all(|label| {
-            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-            (1..64).contains(&label.len()) && label.iter().all(is_part)
-        })
-    };
-    let is_address = |name: &[u8]| {
-        let inner = name
-            .strip_prefix(b"[")
-            .and_then(|name| name.strip_suffix(b"]"));
-        let text = inner.and_then(|inner| std::str::from_utf8(inner).ok());
-        text.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
-    };
-    let port = std::str::from_utf8(port).unwrap_or("x");
-    (is_name(name) || is_address(name)) && (port.is_empty() || port.parse::<u16>().is_ok())
 }
