@@ -8,7 +8,7 @@ use vela_tests::Front;
 
 use crate::oracles::Oracles;
 use crate::recorder::Recorder;
-use crate::seen::Entry;
+use crate::seen::{Entry, Next, next};
 
 /// The three proxies, each in front of a backend of its own: one case at a time.
 pub(crate) struct Lane {
@@ -34,7 +34,7 @@ pub(crate) struct Outcome {
     /// What the client got.
     pub(crate) answer: Vec<u8>,
     /// How long it took, from before there was a connection.
-    lasted: Duration,
+    took: Duration,
 }
 
 /// What came of a case.
@@ -131,15 +131,33 @@ async fn outcome(
             case.escape_ascii().to_string()
         );
     }
-    let lasted = begun.elapsed();
+    let took = begun.elapsed();
     Outcome {
         seen: backend.take().await,
         answer,
-        lasted,
+        took,
     }
 }
 
 impl Outcome {
+    /// What comes of requests that nobody waits for, with the last answer.
+    pub(crate) fn at_once(seen: &[&[u8]], answer: &str) -> Outcome {
+        let seen = seen.iter().map(|bytes| match next(bytes) {
+            Next::Whole(seen, _) => Ok(seen),
+            other => panic!("{other:?}"),
+        });
+        Outcome {
+            seen: seen.collect(),
+            answer: format!("HTTP/1.1 {answer}\r\n\r\n").into_bytes(),
+            took: Duration::ZERO,
+        }
+    }
+
+    /// The same, but it took as long as a proxy's patience.
+    pub(crate) fn late(self) -> Outcome {
+        Outcome { took: WAIT, ..self }
+    }
+
     /// The statuses of all final answers.
     pub(crate) fn statuses(&self) -> Vec<u16> {
         const VERSION: &[u8] = b"HTTP/1.";
@@ -155,7 +173,7 @@ impl Outcome {
 
     /// It may have lost its patience: no limit of the three is shorter. A proxy's clock may be a little behind.
     pub(crate) fn may_have_timed_out(&self) -> bool {
-        self.lasted > WAIT * 3 / 4
+        self.took > WAIT * 3 / 4
     }
 
     /// It told the client that it has lost its patience.

@@ -174,3 +174,35 @@ fn shown(bytes: &[u8]) -> String {
         length => format!("{}[..]{}", &text[..450], &text[length - 450..]),
     }
 }
+
+#[test]
+fn only_lost_patience_is_tried_again() {
+    let request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let passed = || Outcome::at_once(&[request], "204 No Content");
+    let refused = || Outcome::at_once(&[], "400 Bad Request");
+    let outcomes = |vela, nginx| Outcomes {
+        vela,
+        nginx,
+        haproxy: refused(),
+    };
+    let suspect = |fault, vela, nginx| suspect(&fault, &outcomes(vela, nginx));
+    let unheard = Fault::Unheard;
+    assert_eq!(suspect(unheard.clone(), passed().late(), refused()), None);
+    assert_eq!(suspect(unheard, passed(), refused().late()), Some("nginx"));
+    assert_eq!(suspect(Fault::Refused, refused().late(), passed()), None);
+    let timed_out = Outcome::at_once(&[], "408 Request Timeout").late();
+    assert_eq!(suspect(Fault::Refused, timed_out, passed()), Some("Vela"));
+    assert_eq!(
+        suspect(Fault::Answers, passed().late(), passed().late()),
+        None
+    );
+
+    let other = Outcome::at_once(
+        &[b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n"],
+        "204 No Content",
+    );
+    assert!(may_be_the_same(&passed(), &passed()));
+    assert!(may_be_the_same(&passed(), &refused().late()));
+    assert!(!may_be_the_same(&passed(), &refused()));
+    assert!(!may_be_the_same(&passed().late(), &other.late()));
+}

@@ -304,3 +304,55 @@ fn named_by_connection(case: &[u8]) -> Vec<Vec<u8>> {
         .map(|name| name.trim_ascii().to_ascii_lowercase())
         .collect()
 }
+
+#[test]
+fn what_an_oddity_does_not_explain_is_wrong() {
+    let judged = |target: &str, nginx: &str| {
+        let case = format!("GET {target}\u{e4} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let outcomes = Outcomes {
+            vela: Outcome::at_once(&[case.as_bytes()], "204 No Content"),
+            nginx: Outcome::at_once(&[], nginx),
+            // It takes no bytes that are not ASCII.
+            haproxy: Outcome::at_once(&[], "400 Bad request"),
+        };
+        verdict(case.as_bytes(), &outcomes)
+    };
+    let unheard = Verdict::Wrong(Fault::Unheard);
+    assert!(matches!(
+        judged("/%zz", "400 Bad Request"),
+        Verdict::Odd(..)
+    ));
+    assert_eq!(judged("/%zz", "502 Bad Gateway"), unheard);
+    assert_eq!(judged("/%20", "400 Bad Request"), unheard);
+    assert_eq!(judged("/", "400 Bad Request"), unheard);
+}
+
+#[test]
+fn trailers_are_those_that_haproxy_passes_on() {
+    let judged = |vela: &str, haproxy: &str| {
+        let request = |trailers: &str| {
+            let head = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked";
+            format!("{head}\r\n\r\n0\r\n{trailers}\r\n")
+        };
+        let outcome =
+            |trailers| Outcome::at_once(&[request(trailers).as_bytes()], "204 No Content");
+        let outcomes = Outcomes {
+            vela: outcome(vela),
+            nginx: outcome(""),
+            haproxy: outcome(haproxy),
+        };
+        verdict(request(haproxy).as_bytes(), &outcomes)
+    };
+    assert_eq!(judged("x-a: 1\r\n", "X-A: 1\r\n"), Verdict::Alike);
+    assert_eq!(judged("", "Content-Length: 9\r\n"), Verdict::Alike);
+    for (vela, haproxy) in [
+        ("", "X-A: 1\r\n"),
+        ("X-A: 1\r\nX-A: 2\r\n", "X-A: 2\r\nX-A: 1\r\n"),
+        ("X-Real-IP: ::1\r\n", "X-Real-IP: ::1\r\n"),
+        ("Content-Length: 9\r\n", "Content-Length: 9\r\n"),
+    ] {
+        let verdict = judged(vela, haproxy);
+        let is_wrong = matches!(verdict, Verdict::Wrong(Fault::Trailers(_)));
+        assert!(is_wrong, "{vela:?}, {haproxy:?}: {verdict:?}");
+    }
+}
