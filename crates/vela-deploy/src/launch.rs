@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
 use vela_health::{Target, Unhealthy};
-use vela_manifest::{AppName, Manifest, Template};
+use vela_manifest::{AppName, Listen, Manifest, Template};
 use vela_protocol::{Attempt, Event};
 use vela_proxy::{Drained, ErrorPages, Park, Replaced, RouteError, RouteSpec, Upstream};
 use vela_release::Release;
 use vela_supervisor::users::User;
 use vela_supervisor::{
     Exit, ExitStatus, Instance, InstanceEvent, InstanceId, InstanceSpec, LogSpec, PortLease,
-    PortOwner, Stop, Supervisor, listener_of,
+    PortOwner, Stop, Supervisor, listener_of, listening_on,
 };
 
 use crate::beam;
@@ -242,7 +242,7 @@ impl Launch {
                 );
             }
         };
-        let target = Target::new(running.address());
+        let target = Target::new(self.address(running));
         match crate::probe::policy(health.timing())
             .wait(&*probe, &target, exited, on_attempt)
             .await
@@ -258,10 +258,13 @@ impl Launch {
                 last,
             }) => {
                 let output = self.last_output(&running.instance.id);
+                let listening = listening_on(&running.instance).await.unwrap_or_default();
                 Err(StepError::Unhealthy {
                     attempts,
                     after,
                     last,
+                    port: running.lease.port(),
+                    listening,
                     output,
                 })
             }
@@ -316,7 +319,7 @@ impl Launch {
     /// Points the app's route at these instances.
     pub(crate) async fn serve(&self, running: &[Running]) -> Result<Option<Replaced>, RouteError> {
         let upstream =
-            |one: &Running| Upstream::new(one.address()).tagged(one.instance.id.as_str());
+            |one: &Running| Upstream::new(self.address(one)).tagged(one.instance.id.as_str());
         let upstreams = running.iter().map(upstream).collect();
         self.route.apply(self.spec(), upstreams).await
     }
@@ -358,10 +361,19 @@ impl Launch {
             .collect()
     }
 
-    async fn port_owner(&self, running: &Running) -> PortOwner {
+    /// Where the instance listens, as its manifest has it.
+    pub(crate) fn address(&self, running: &Running) -> SocketAddr {
         let port = running.lease.port();
-        listener_of(port, &running.instance).await.unwrap_or_else(|error| {
-            tracing::warn!(app = %self.app, port, %error, "could not tell who listens on the port");
+        match self.manifest.app.listen {
+            Listen::Ipv4 => (Ipv4Addr::LOCALHOST, port).into(),
+            Listen::Ipv6 => (Ipv6Addr::LOCALHOST, port).into(),
+        }
+    }
+
+    async fn port_owner(&self, running: &Running) -> PortOwner {
+        let address = self.address(running);
+        listener_of(address, &running.instance).await.unwrap_or_else(|error| {
+            tracing::warn!(app = %self.app, %address, %error, "could not tell who listens on the port");
             PortOwner::Nobody
         })
     }
@@ -394,10 +406,6 @@ impl Launch {
 }
 
 impl Running {
-    pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.lease.port())
-    }
-
     /// The event that tells of it.
     pub(crate) fn started(&self) -> Event {
         Event::InstanceStarted {

@@ -59,6 +59,7 @@ mod clock;
 mod desired;
 mod dirs;
 mod durable;
+mod elsewhere;
 mod engine;
 mod env;
 mod error;

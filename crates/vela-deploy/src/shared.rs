@@ -113,6 +113,7 @@ impl Shared {
             release: launch.release.id.to_string(),
             pid: one.instance.pid,
             port: one.instance.port,
+            address: Some(launch.address(one).to_string()),
             since: one.instance.started_at,
         };
         let mut state = self.lock();

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use vela_release::{EntrypointError, PackError, ReleaseError};
 use vela_services::ServiceError;
 use vela_supervisor::{ExitStatus, SupervisorError};
 
+use crate::elsewhere;
 use crate::env::UnsetSecret;
 use crate::error::StateError;
 use crate::task::TaskError;
@@ -70,6 +72,10 @@ pub(crate) enum StepError {
         after: Duration,
         #[source]
         last: ProbeError,
+        /// What the instance was told to listen on.
+        port: u16,
+        /// What it listens on.
+        listening: Vec<SocketAddr>,
         output: Vec<String>,
     },
     #[error("the health probe is not one")]
@@ -157,12 +163,11 @@ impl StepError {
                 Some(format!("set it with `vela secret set {secret}`"))
             }
             StepError::Unhealthy {
-                last: ProbeError::Connect { .. },
+                last: ProbeError::Connect { addr, .. },
+                port,
+                listening,
                 ..
-            } => Some(
-                "the app must listen on the port in $PORT, on 127.0.0.1 or on every address"
-                    .to_owned(),
-            ),
+            } => Some(elsewhere::hint(*port, *addr, listening)),
             StepError::Unhealthy { last, .. } => last.hint(),
             StepError::HookTimedOut { .. } => {
                 Some("raise `hook_timeout` in [deploy], or make the hook faster".to_owned())

@@ -1,5 +1,6 @@
 use crate::app_name::AppName;
 use crate::domain::Domain;
+use crate::listen::Listen;
 use crate::section::Section;
 use crate::value::Value;
 
@@ -15,6 +16,8 @@ pub struct App {
     pub aliases: Vec<Domain>,
     /// `user`: the system user it runs as, instead of one of its own.
     pub user: Option<String>,
+    /// `listen`: where it listens, 127.0.0.1.
+    pub listen: Listen,
 }
 
 impl App {
@@ -52,10 +55,14 @@ impl App {
             }
         }
         let user = section.read("user", user_name);
+        let listen = section
+            .read("listen", |value| value.choice(&Listen::ALL))
+            .unwrap_or_default();
         whole.then_some(Self {
             domain,
             aliases,
             user,
+            listen,
             name: name?,
         })
     }

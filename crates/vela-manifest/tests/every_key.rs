@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vela_manifest::{
-    Destination, Domain, Health, JetStream, Kind, Manifest, Method, Output, ProxySection, Schedule,
-    ServerConfig, ServicesSection, StopSignal, Strategy, Variable,
+    Destination, Domain, Health, JetStream, Kind, Listen, Manifest, Method, Output, ProxySection,
+    Schedule, ServerConfig, ServicesSection, StopSignal, Strategy, Variable,
 };
 
 fn parse(text: &str) -> Manifest {
@@ -28,6 +28,7 @@ name = "my-app"
 domain = "My-App.com"
 aliases = ["www.my-app.com", "my-app.org"]
 user = "deploy"
+listen = "::1"
 
 [deploy]
 server = "root@1.2.3.4"
@@ -108,6 +109,7 @@ fn everything_that_can_be_set() {
     let hosts: Vec<_> = app.hosts().map(|host| host.as_str()).collect();
     assert_eq!(hosts, ["my-app.com", "www.my-app.com", "my-app.org"]);
     assert_eq!(app.user.as_deref(), Some("deploy"));
+    assert_eq!(app.listen, Listen::Ipv6);
 
     let deploy = &manifest.deploy;
     assert_eq!(deploy.server.as_deref(), Some("root@1.2.3.4"));
@@ -219,6 +221,7 @@ fn defaults() {
     let manifest = parse("[app]\nname = 'my-app'");
     let deploy = &manifest.deploy;
     assert_eq!(manifest.app.hosts().count(), 0);
+    assert_eq!(manifest.app.listen, Listen::Ipv4);
     assert_eq!(deploy.kind, Kind::Binary);
     assert_eq!(deploy.binary.as_str(), "my-app");
     assert_eq!(deploy.health, Health::default());

@@ -99,6 +99,8 @@ pub struct InstanceStatus {
     pub pid: u32,
     /// Its port.
     pub port: Option<u16>,
+    /// Where it listens: `127.0.0.1:10023`, `[::1]:10023`. None from a daemon that does not say.
+    pub address: Option<String>,
     /// When it was started.
     pub since: Timestamp,
 }

@@ -89,7 +89,7 @@ pub use in_process::InProcess;
 pub use instance::{
     INSTANCE_VARIABLE, Instance, InstanceId, InstanceSpec, InvalidInstanceId, LogSpec,
 };
-pub use listener::{PortOwner, listener_of};
+pub use listener::{PortOwner, listener_of, listening_on};
 pub use ports::{PortLease, Ports, PortsError};
 pub use shim::run_shim;
 pub use shim_supervisor::{ShimCommand, ShimSupervisor};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use futures::StreamExt;
 use vela_supervisor::test_util::{Output, is_alive, next_exit, script, spared_family};
 use vela_supervisor::{
     ExitStatus, Instance, InstanceEvent, InstanceId, InstanceSpec, PortOwner, ShimCommand,
-    ShimSupervisor, Stop, Supervisor, SupervisorError, listener_of, logs, users,
+    ShimSupervisor, Stop, Supervisor, SupervisorError, listener_of, listening_on, logs, users,
 };
 
 /// A run directory and a place for logs.
@@ -609,11 +609,11 @@ fn listens() {
 async fn the_owner_of_a_port_is_known() {
     let world = World::new();
     let supervisor = world.open().await;
-    let port = TcpListener::bind("127.0.0.1:0")
+    let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
-        .unwrap()
-        .port();
+        .unwrap();
+    let port = address.port();
     let host = std::env::current_exe().unwrap();
     let text = format!(
         "(setsid '{}' --exact listens --ignored --nocapture &); exec sleep 1000",
@@ -623,17 +623,24 @@ async fn the_owner_of_a_port_is_known() {
     spec.env.insert("PORT".into(), port.to_string().into());
     let mut output = Output::of(&spec);
     let instance = supervisor.start(spec.clone()).await.unwrap();
-    assert_eq!(listener_of(1, &instance).await.unwrap(), PortOwner::Nobody);
+    let nobodys = "127.0.0.1:1".parse().unwrap();
+    assert_eq!(
+        listener_of(nobodys, &instance).await.unwrap(),
+        PortOwner::Nobody
+    );
     while output.line().await != "listening" {}
     // An orphan in a session of its own, and still in the instance's tree.
     assert_eq!(
-        listener_of(port, &instance).await.unwrap(),
+        listener_of(address, &instance).await.unwrap(),
         PortOwner::Instance
     );
+    let any = SocketAddr::from(([0, 0, 0, 0], port));
+    assert_eq!(listening_on(&instance).await.unwrap(), [any]);
 
     let other = script(world.dir(), "exec sleep 1000");
     let other = supervisor.start(other).await.unwrap();
-    let owner = listener_of(port, &other).await.unwrap();
+    assert_eq!(listening_on(&other).await.unwrap(), []);
+    let owner = listener_of(address, &other).await.unwrap();
     assert!(
         matches!(owner, PortOwner::Stranger { pid: Some(_) }),
         "{owner:?}"

@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 
 use vela_tests::{Options, Release, World, get};
@@ -76,14 +76,14 @@ const TELLS_ITS_PORT: &str = r#"pre_start = "echo $PORT > $VELA_DATA_DIR/.port; 
 health = "/health""#;
 
 /// Takes the port that the deploy was given, and answers everything on it with 200.
-async fn take_port(world: &World) -> u16 {
+async fn take_port(world: &World, ip: IpAddr) -> u16 {
     let data = world.app_dir("shop").join("data");
     let port = eventually("the port", async || {
         std::fs::read_to_string(data.join("port")).ok()
     })
     .await;
     let port: u16 = port.trim().parse().unwrap();
-    let stranger = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
+    let stranger = TcpListener::bind(SocketAddr::from((ip, port))).unwrap();
     stranger.set_nonblocking(true).unwrap();
     let stranger = tokio::net::TcpListener::from_std(stranger).unwrap();
     tokio::spawn(async move {
@@ -102,10 +102,10 @@ async fn take_port(world: &World) -> u16 {
     port
 }
 
-async fn is_on_another_port(release: &Release) {
+async fn is_on_another_port(release: &Release, ip: IpAddr) {
     let world = World::new().await;
     let deploy = begin(&world, release);
-    let taken = take_port(&world).await;
+    let taken = take_port(&world, ip).await;
     let output = end(deploy).await.expect(0);
     assert!(
         output.stderr.contains(&format!(
@@ -126,7 +126,18 @@ async fn is_on_another_port(release: &Release) {
 
 #[tokio::test]
 async fn an_app_whose_port_was_taken_meanwhile_gets_another() {
-    is_on_another_port(&Release::demo_app(&manifest(TELLS_ITS_PORT), "")).await;
+    let release = Release::demo_app(&manifest(TELLS_ITS_PORT), "");
+    is_on_another_port(&release, Ipv4Addr::LOCALHOST.into()).await;
+}
+
+#[tokio::test]
+async fn so_does_an_app_on_ipv6() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return; // no IPv6 here
+    }
+    let manifest = manifest(TELLS_ITS_PORT).replace("[app]\n", "[app]\nlisten = \"::1\"\n");
+    let release = Release::demo_app(&manifest, "--listen ::1");
+    is_on_another_port(&release, Ipv6Addr::LOCALHOST.into()).await;
 }
 
 #[tokio::test]
@@ -137,7 +148,8 @@ async fn a_stranger_that_answers_in_the_place_of_the_app_gets_no_traffic() {
     let script = format!(
         "if [ $PORT = $(cat $VELA_DATA_DIR/port) ]; then {script}; else exec '{program}' demo-app; fi"
     );
-    is_on_another_port(&Release::script(&manifest(TELLS_ITS_PORT), &script)).await;
+    let release = Release::script(&manifest(TELLS_ITS_PORT), &script);
+    is_on_another_port(&release, Ipv4Addr::LOCALHOST.into()).await;
 }
 
 #[tokio::test]
@@ -146,7 +158,7 @@ async fn an_app_whose_only_port_was_taken_is_refused() {
     let world = world_of(&ports).await;
     let release = Release::demo_app(&manifest(TELLS_ITS_PORT), "");
     let deploy = begin(&world, &release);
-    let taken = take_port(&world).await;
+    let taken = take_port(&world, Ipv4Addr::LOCALHOST.into()).await;
     let output = end(deploy).await.expect(1);
     expect_in_order(
         &output.stderr,

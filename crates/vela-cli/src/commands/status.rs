@@ -71,15 +71,15 @@ fn details(app: &AppStatus) -> String {
         .map(String::as_str)
         .collect();
     let instances = app.instances.iter().map(|instance| {
-        let port = instance
-            .port
-            .map(|port| format!(", port {port}"))
-            .unwrap_or_default();
+        let port = instance.port.map(|port| format!(", port {port}"));
+        let address = instance.address.as_ref();
+        let place = address.map(|address| format!(", at {address}")).or(port);
         format!(
-            "{} of {}: pid {}{port}, since {}",
+            "{} of {}: pid {}{}, since {}",
             instance.instance,
             instance.release,
             instance.pid,
+            place.unwrap_or_default(),
             date(instance.since)
         )
     });
@@ -157,6 +157,7 @@ mod tests {
                 release: "20260305-143022".into(),
                 pid: 71,
                 port: Some(10_023),
+                address: Some("[::1]:10023".into()),
                 since: "2026-03-05T14:30:22Z".parse().unwrap(),
             }],
             tls: None,
@@ -238,9 +239,12 @@ mod tests {
         );
         assert!(
             text.ends_with(
-                "instance  k3v9 of 20260305-143022: pid 71, port 10023, since 2026-03-05 14:30:22Z"
+                "instance  k3v9 of 20260305-143022: pid 71, at [::1]:10023, since 2026-03-05 14:30:22Z"
             ),
             "{text}"
         );
+        // As from a daemon of before.
+        app.instances[0].address = None;
+        assert!(details(&app).contains("pid 71, port 10023, since"));
     }
 }

@@ -8,7 +8,7 @@ mod running;
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ pub struct AppArgs {
     /// Exit with this code before anything else.
     #[arg(long, value_name = "CODE")]
     pub exit_at_once: Option<u8>,
+    /// Listen on this address instead of 127.0.0.1.
+    #[arg(long, value_name = "IP")]
+    pub listen: Option<IpAddr>,
     /// Never listen on PORT.
     #[arg(long)]
     pub never_listen: bool,
@@ -163,7 +166,7 @@ pub(in crate::demo) async fn serve(
         stop.await;
         return Ok(());
     }
-    let listener = listen(environment.get("PORT")).await?;
+    let listener = listen(args.listen, environment.get("PORT")).await?;
     let (stopping, watch_stopping) = watch::channel(false);
     // Every connection and WebSocket holds a sender; the receiver ends when the last is gone.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
@@ -190,12 +193,13 @@ pub(in crate::demo) async fn serve(
     Ok(())
 }
 
-async fn listen(port: Option<&String>) -> Result<TcpListener, AppError> {
+async fn listen(ip: Option<IpAddr>, port: Option<&String>) -> Result<TcpListener, AppError> {
     let parsed = port.and_then(|port| port.parse().ok());
     let port: u16 = parsed.ok_or_else(|| AppError::Port {
         value: port.cloned(),
     })?;
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+    let ip = ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    TcpListener::bind((ip, port))
         .await
         .map_err(|source| AppError::Listen { port, source })
 }
