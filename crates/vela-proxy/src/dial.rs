@@ -20,7 +20,7 @@ pub(crate) async fn dial(
     config: &ProxyConfig,
 ) -> Result<Connection, Undialled> {
     let Upstream { tag, address, .. } = upstream;
-    match timeout(config.timeouts.connect, UpstreamStream::connect(address)).await {
+    match timeout(config.timeouts.connect, UpstreamStream::connect(upstream)).await {
         Ok(Ok(stream)) => Ok(Connection::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%tag, %address, %error, "cannot connect");

@@ -53,6 +53,10 @@ pub struct Upstream {
     pub weight: u16,
     /// What observers know it by: an instance id, say. Not used to route.
     pub tag: String,
+    /// For a Unix socket: the user that must listen on it, where that matters. Who may write where
+    /// the socket is could make a link there instead, and lead requests to a socket that the proxy
+    /// may open and they may not. What another user listens on counts as unreachable.
+    pub owner: Option<u32>,
 }
 
 impl Upstream {
@@ -62,7 +66,17 @@ impl Upstream {
         Upstream {
             weight: 1,
             tag: address.to_string(),
+            owner: None,
             address,
+        }
+    }
+
+    /// The same upstream, whose Unix socket must be this user's.
+    #[must_use]
+    pub fn owned_by(self, uid: u32) -> Upstream {
+        Upstream {
+            owner: Some(uid),
+            ..self
         }
     }
 

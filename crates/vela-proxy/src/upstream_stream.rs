@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
-use crate::Address;
+use crate::{Address, Upstream};
 
 /// What a connection to an upstream is made of.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub(crate) enum UpstreamStream {
 
 impl UpstreamStream {
     /// It may take for ever.
-    pub(crate) async fn connect(address: &Address) -> io::Result<UpstreamStream> {
+    pub(crate) async fn connect(upstream: &Upstream) -> io::Result<UpstreamStream> {
         #[cfg(feature = "fuzzing")]
         if let Some(stream) = crate::fuzzing::dialled() {
             return Ok(UpstreamStream::Memory(stream));
         }
-        match address {
+        match &upstream.address {
             Address::Tcp(addr) => {
                 let stream = TcpStream::connect(addr).await?;
                 stream.set_nodelay(true)?;
@@ -38,7 +38,13 @@ impl UpstreamStream {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         sleep(Duration::from_millis(fastrand::u64(2..=10))).await;
                     }
-                    connected => return connected.map(UpstreamStream::Unix),
+                    connected => {
+                        let stream = connected?;
+                        if let Some(owner) = upstream.owner {
+                            expect_owner(&stream, owner)?;
+                        }
+                        return Ok(UpstreamStream::Unix(stream));
+                    }
                 }
             },
         }
@@ -71,6 +77,15 @@ impl UpstreamStream {
         };
         !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
+}
+
+fn expect_owner(stream: &UnixStream, owner: u32) -> io::Result<()> {
+    let found = stream.peer_cred()?.uid();
+    if found == owner {
+        return Ok(());
+    }
+    let message = format!("the user {found} listens there, and not {owner}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }
 
 impl AsyncRead for UpstreamStream {

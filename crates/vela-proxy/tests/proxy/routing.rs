@@ -313,6 +313,37 @@ async fn an_app_whose_queue_is_full_is_waited_for() {
     assert_eq!(answer.body, "ok");
 }
 
+/// A link that an app put in the place of its socket, say.
+#[tokio::test]
+async fn a_unix_socket_of_another_user_than_the_one_named_gets_nothing() {
+    let world = World::start();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let serve = tokio::spawn(async move {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let mut heads = 0;
+        while heads < 1 {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            if socket.read(&mut [0; 4096]).await.unwrap() > 0 {
+                heads += 1;
+                socket.write_all(answer).await.unwrap();
+            }
+        }
+    });
+    for (owner, status) in [(own + 1, 502), (own, 200)] {
+        let upstream = Upstream::new(path.as_path()).owned_by(owner);
+        let hosts = vec!["a.test".parse().unwrap()];
+        world
+            .add(RouteSpec::new("app", hosts, vec![upstream]))
+            .await;
+        let answer = tokio::time::timeout(LONG, async { world.client().await.get("/").await });
+        assert_eq!(answer.await.unwrap().status, status);
+    }
+    tokio::time::timeout(LONG, serve).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn apps_listen_on_unix_sockets_and_over_ipv6() {
     let world = World::start();
