@@ -78,6 +78,7 @@ mod supervisor;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod tree;
+mod unix_listener;
 pub mod users;
 mod wire;
 
@@ -95,6 +96,7 @@ pub use shim::run_shim;
 pub use shim_supervisor::{ShimCommand, ShimSupervisor};
 pub use signal::{Signal, Stop, UnknownSignal};
 pub use supervisor::{InstanceEvent, Supervisor};
+pub use unix_listener::unix_listener_of;
 pub use users::{User, UserError};
 
 #[cfg(doctest)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::Instance;
 use crate::process::table;
 
-/// Who answers on a port.
+/// Who answers on a port, or on a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortOwner {
     /// The instance's own process tree, and nobody else.
@@ -55,7 +55,7 @@ fn all_of(instance: &Instance) -> io::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
-fn own_sockets(instance: &Instance) -> io::Result<HashSet<u64>> {
+pub(crate) fn own_sockets(instance: &Instance) -> io::Result<HashSet<u64>> {
     let members = instance.tree.members()?;
     Ok(members
         .into_iter()
@@ -81,14 +81,16 @@ fn find(address: SocketAddr, instance: &Instance) -> io::Result<PortOwner> {
     if foreign.is_empty() {
         return Ok(PortOwner::Instance);
     }
-    let holds = |pid: &i32| sockets(*pid).iter().any(|inode| foreign.contains(inode));
-    let stranger = table()?
-        .into_iter()
-        .map(|stat| stat.process.pid)
-        .find(holds);
     Ok(PortOwner::Stranger {
-        pid: stranger.map(i32::unsigned_abs),
+        pid: holder(&foreign)?,
     })
+}
+
+/// A process that has one of these sockets.
+pub(crate) fn holder(inodes: &HashSet<u64>) -> io::Result<Option<u32>> {
+    let holds = |pid: &i32| sockets(*pid).iter().any(|inode| inodes.contains(inode));
+    let mut pids = table()?.into_iter().map(|stat| stat.process.pid);
+    Ok(pids.find(holds).map(i32::unsigned_abs))
 }
 
 /// How specific an address is that another one reaches.

@@ -13,7 +13,8 @@ use futures::StreamExt;
 use vela_supervisor::test_util::{Output, is_alive, next_exit, script, spared_family};
 use vela_supervisor::{
     ExitStatus, Instance, InstanceEvent, InstanceId, InstanceSpec, PortOwner, ShimCommand,
-    ShimSupervisor, Stop, Supervisor, SupervisorError, listener_of, listening_on, logs, users,
+    ShimSupervisor, Stop, Supervisor, SupervisorError, listener_of, listening_on, logs,
+    unix_listener_of, users,
 };
 
 /// A run directory and a place for logs.
@@ -598,6 +599,8 @@ async fn runs_as_another_user() {
 #[ignore = "run by another test"]
 fn listens() {
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+    let path = std::env::var_os("SOCKET").unwrap();
+    let _unix = std::os::unix::net::UnixListener::bind(path).unwrap();
     let socket = TcpListener::bind(("0.0.0.0", port)).unwrap();
     eprintln!("listening");
     for connection in socket.incoming() {
@@ -621,6 +624,9 @@ async fn the_owner_of_a_port_is_known() {
     );
     let mut spec = script(world.dir(), &text);
     spec.env.insert("PORT".into(), port.to_string().into());
+    let path = world.dir().join("app.sock");
+    let socket = path.to_str().unwrap();
+    spec.env.insert("SOCKET".into(), socket.into());
     let mut output = Output::of(&spec);
     let instance = supervisor.start(spec.clone()).await.unwrap();
     let nobodys = "127.0.0.1:1".parse().unwrap();
@@ -636,6 +642,8 @@ async fn the_owner_of_a_port_is_known() {
     );
     let any = SocketAddr::from(([0, 0, 0, 0], port));
     assert_eq!(listening_on(&instance).await.unwrap(), [any]);
+    let owner = unix_listener_of(&path, &instance).await.unwrap();
+    assert_eq!(owner, PortOwner::Instance);
 
     let other = script(world.dir(), "exec sleep 1000");
     let other = supervisor.start(other).await.unwrap();
@@ -645,6 +653,7 @@ async fn the_owner_of_a_port_is_known() {
         matches!(owner, PortOwner::Stranger { pid: Some(_) }),
         "{owner:?}"
     );
+    assert_eq!(unix_listener_of(&path, &other).await.unwrap(), owner);
     for id in [&spec.id, &other.id] {
         supervisor.stop(id, &Stop::now()).await.unwrap();
     }
