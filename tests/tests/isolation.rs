@@ -148,6 +148,72 @@ try "$PROGRAM" apps -s "unix://$SOCKET"
 echo "$failed attempts failed"
 "#;
 
+/// Who may make the socket may make a link there as well, which leads the daemon wherever root may go.
+#[tokio::test]
+async fn an_app_cannot_lead_the_proxy_to_a_socket_of_others() {
+    if !is_root() {
+        return;
+    }
+    let app = App::new();
+    let world = isolating().await;
+    let manifest = |more: &str| {
+        let manifest = app.manifest(more);
+        manifest.replace("[app]\n", "[app]\nlisten = \"unix\"\n")
+    };
+    let program = world.dir().join("vela");
+    let script = format!("exec '{}' demo-app --unix", program.display());
+    let release = Release::script(&manifest("health = \"/health\""), &script);
+    world.deploy(&release).await.expect(0);
+    let status = world.status(&app.0).await;
+    let sockets = world.app_dir(&app.0).join("sockets");
+    let found = sockets.metadata().unwrap();
+    assert_eq!(Some(found.uid()), app.uid());
+    assert_eq!(found.permissions().mode() & 0o777, 0o700);
+
+    // The proxy has no connection to the app yet that it could use instead.
+    let socket = sockets.join(status.port.unwrap().to_string());
+    let aside = sockets.join("aside");
+    std::fs::rename(&socket, &aside).unwrap();
+    std::os::unix::fs::symlink(world.socket(), &socket).unwrap();
+    let (code, body) = get(world.http(), &app.host(), "/v1/version").await;
+    assert_eq!(code, 502, "{body}");
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::rename(&aside, &socket).unwrap();
+
+    // Nor is the daemon's answer that of a healthy app.
+    let health = "health = { path = \"/v1/version\", retries = 2 }";
+    let script = format!(
+        "ln -s '{}' $VELA_SOCKET; exec sleep 1000",
+        world.socket().display()
+    );
+    let output = world
+        .deploy(&Release::script(&manifest(health), &script))
+        .await
+        .expect(3);
+    let uid = app.uid().unwrap();
+    let said = format!("the user 0 listens there, and not {uid}\n");
+    assert!(output.stderr.contains(&said), "{output:?}");
+    assert!(std::fs::metadata(world.socket()).is_ok());
+
+    // Its own is what it was.
+    let status = world.status(&app.0).await;
+    let served = eventually_served(&world, &app.host()).await;
+    assert!(served.starts_with(&status.release.unwrap()), "{served}");
+}
+
+/// What the app answers once the proxy has found it again.
+async fn eventually_served(world: &World, host: &str) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        let (code, body) = get(world.http(), host, "/").await;
+        if code == 200 {
+            return body;
+        }
+        assert!(began.elapsed().as_secs() < 60, "{code}: {body}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_app_reaches_its_own_and_nothing_else() {
     if !is_root() {

@@ -1,7 +1,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::{Arc, OnceLock};
 
-use vela_manifest::{AppName, Manifest};
+use vela_manifest::{AppName, Listen, Manifest};
 use vela_protocol::{Serving, Who};
 use vela_proxy::{DrainLimits, Replaced, RouteError};
 use vela_release::{Owner as FileOwner, ReleaseId, ReleaseStore, Releases, retain};
@@ -20,6 +20,7 @@ use crate::owner::Owner;
 use crate::routing::{self, AppRoute};
 use crate::secrets::Secrets;
 use crate::shared::Shared;
+use crate::sockets;
 use crate::stack::Stack;
 use crate::step_error::StepError;
 
@@ -88,7 +89,23 @@ impl App {
             .await
             .map_err(StepError::User)?;
         self.make_dirs(user.as_ref())?;
+        if manifest.app.listen == Listen::Unix {
+            self.make_sockets(user.as_ref())?;
+        }
         Ok(user)
+    }
+
+    fn make_sockets(&self, user: Option<&User>) -> Result<(), StepError> {
+        let sockets = self.dirs.sockets();
+        if !sockets::fits(&self.dirs) {
+            return Err(StepError::SocketPath { dir: sockets });
+        }
+        durable::make_dir(&sockets, 0o700).map_err(StateError::at(&sockets))?;
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&sockets, Some(user.uid), Some(user.gid))
+                .map_err(StateError::at(&sockets))?;
+        }
+        Ok(())
     }
 
     fn make_dirs(&self, user: Option<&User>) -> Result<(), StepError> {

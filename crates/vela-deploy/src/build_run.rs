@@ -111,7 +111,7 @@ impl BuildRun<'_> {
             Variable::App => Ok(self.app.to_string()),
             Variable::Release => Ok(self.release.to_string()),
             // Refused in the manifest, for there is none.
-            Variable::Port => Ok(String::new()),
+            Variable::Port | Variable::Socket => Ok(String::new()),
             Variable::Secret(key) => match self.secrets.get(key) {
                 Some(secret) => Ok(secret.expose_secret().to_owned()),
                 None => Err(UnsetSecret {

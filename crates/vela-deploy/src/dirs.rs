@@ -144,6 +144,16 @@ impl AppDirs {
         forget([self.tmp_of(instance.as_str())]);
     }
 
+    /// Where its instances have their Unix sockets: only the app's user and this program may enter.
+    pub fn sockets(&self) -> PathBuf {
+        self.root.join("sockets")
+    }
+
+    /// The socket of the instance that has this port, which is no other's as long as that one lives.
+    pub(crate) fn socket(&self, port: u16) -> PathBuf {
+        self.sockets().join(port.to_string())
+    }
+
     /// What the app's instances wrote, all of them in one.
     pub fn log(&self) -> PathBuf {
         self.logs().join("web.log")

@@ -2,11 +2,31 @@
 
 use std::net::SocketAddr;
 
+use vela_health::Address;
+
 /// How many of the addresses that an app listens on are named.
 const NAMED: usize = 3;
 
 /// The hint for an app that was given `port`, refuses connections to `expected`, and listens on these addresses.
-pub(crate) fn hint(port: u16, expected: SocketAddr, listening: &[SocketAddr]) -> String {
+pub(crate) fn hint(port: u16, expected: &Address, listening: &[SocketAddr]) -> String {
+    match expected {
+        Address::Tcp(expected) => hint_of_port(port, *expected, listening),
+        Address::Unix(_) => hint_of_socket(listening),
+    }
+}
+
+fn hint_of_socket(listening: &[SocketAddr]) -> String {
+    match listening {
+        [] => "the app must listen on the Unix socket in $VELA_SOCKET".to_owned(),
+        found => format!(
+            "the app listens on {}, and not on its Unix socket: it must listen on the one in $VELA_SOCKET, or leave out \
+             `listen` in [app]",
+            named(found)
+        ),
+    }
+}
+
+fn hint_of_port(port: u16, expected: SocketAddr, listening: &[SocketAddr]) -> String {
     if expected.port() != port {
         return format!("nothing listens on {expected}, which is the `port` in `health`");
     }
@@ -14,11 +34,7 @@ pub(crate) fn hint(port: u16, expected: SocketAddr, listening: &[SocketAddr]) ->
     let Some(first) = elsewhere.first() else {
         return format!("the app must listen on the port in $PORT, on {ip} or on every address");
     };
-    let found = elsewhere[..elsewhere.len().min(NAMED)]
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" and ");
+    let found = named(&elsewhere);
     let advice = match first {
         one if one.port() != port => "it must listen on the port in $PORT".to_owned(),
         SocketAddr::V6(one) if one.ip().is_loopback() => format!(
@@ -30,6 +46,11 @@ pub(crate) fn hint(port: u16, expected: SocketAddr, listening: &[SocketAddr]) ->
         SocketAddr::V6(_) => format!("make it listen on {ip}, or on every address"),
     };
     format!("the app listens on {found}, and not on {expected}: {advice}")
+}
+
+fn named(addresses: &[SocketAddr]) -> String {
+    let named = addresses.iter().take(NAMED).map(ToString::to_string);
+    named.collect::<Vec<_>>().join(" and ")
 }
 
 /// Those that are not what was expected; the same port first.
@@ -51,7 +72,11 @@ mod tests {
 
     fn said(expected: &str, listening: &[&str]) -> String {
         let listening: Vec<_> = listening.iter().map(|one| one.parse().unwrap()).collect();
-        hint(9, expected.parse().unwrap(), &listening)
+        let expected = match expected.parse() {
+            Ok(addr) => Address::Tcp(addr),
+            Err(_) => Address::Unix(expected.into()),
+        };
+        hint(9, &expected, &listening)
     }
 
     #[test]
@@ -78,6 +103,17 @@ mod tests {
                 &["0.0.0.0:3000", "[::]:3000", "[::1]:1", "[::1]:2"],
                 "the app listens on 0.0.0.0:3000 and [::]:3000 and [::1]:1, and not on 127.0.0.1:9: it must listen on the \
                  port in $PORT",
+            ),
+            (
+                "/app.sock",
+                &["127.0.0.1:9"],
+                "the app listens on 127.0.0.1:9, and not on its Unix socket: it must listen on the one in $VELA_SOCKET, \
+                 or leave out `listen` in [app]",
+            ),
+            (
+                "/app.sock",
+                &[],
+                "the app must listen on the Unix socket in $VELA_SOCKET",
             ),
             (
                 "127.0.0.1:8",

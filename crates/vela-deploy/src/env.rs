@@ -17,6 +17,8 @@ pub struct EnvSources<'a> {
     pub instance: &'a str,
     /// The port to listen on.
     pub port: u16,
+    /// The Unix socket to listen on, for an app that does.
+    pub socket: Option<&'a Path>,
     /// The directory that no deploy touches.
     pub data_dir: &'a Path,
     /// The home directory, where it is not the daemon's.
@@ -88,6 +90,10 @@ pub fn resolve_env(
         ("VELA_INSTANCE", sources.instance.to_owned()),
     ];
     env.extend(own.map(|(name, value)| (name.to_owned(), SecretString::from(value))));
+    if let Some(socket) = sources.socket {
+        let socket = socket.display().to_string();
+        env.insert("VELA_SOCKET".to_owned(), socket.into());
+    }
     Ok(env)
 }
 
@@ -114,6 +120,11 @@ pub(crate) fn render(
             Variable::App => sources.app.to_string(),
             Variable::Release => sources.release.to_owned(),
             Variable::Port => sources.port.to_string(),
+            // Refused in the manifest of an app that has none.
+            Variable::Socket => sources
+                .socket
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
             Variable::Secret(key) => {
                 let value = sources.secrets.get(key);
                 let unset = || UnsetSecret {
@@ -136,7 +147,7 @@ mod tests {
     ) -> Result<BTreeMap<String, String>, UnsetSecret> {
         let manifest = vela_manifest::Manifest::parse(
             "Vela.toml",
-            &format!("[app]\nname = \"shop\"\ndomain = \"shop.example\"\n[env]\n{manifest}"),
+            &format!("[app]\nname = \"shop\"\ndomain = \"shop.example\"\nlisten = \"unix\"\n[env]\n{manifest}"),
         )
         .unwrap();
         let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, SecretString> {
@@ -155,6 +166,7 @@ mod tests {
             release: "20260305-143022",
             instance: "i1",
             port: 12345,
+            socket: Some(Path::new("/var/vela/apps/shop/sockets/12345")),
             data_dir: Path::new("/var/vela/apps/shop/data"),
             home: Some(Path::new("/home/shop")),
             manifest: &manifest.env,
@@ -173,11 +185,12 @@ mod tests {
     #[test]
     fn later_sources_win_and_templates_are_filled() {
         let env = resolve(
-            "DB = \"${data_dir}/x.db\"\nTOKEN = \"t-${secret:KEY}\"\nPATH = \"/opt/bin\"\n",
+            "AT = \"unix:${socket}\"\nDB = \"${data_dir}/x.db\"\nTOKEN = \"t-${secret:KEY}\"\nPATH = \"/opt/bin\"\n",
             &[("KEY", "s3"), ("DATABASE_URL", "postgres://own")],
         )
         .unwrap();
         let expected = [
+            ("AT", "unix:/var/vela/apps/shop/sockets/12345"),
             ("DATABASE_URL", "postgres://own"),
             ("DB", "/var/vela/apps/shop/data/x.db"),
             ("HOME", "/home/shop"),
@@ -192,6 +205,7 @@ mod tests {
             ("VELA_INSTANCE", "i1"),
             ("VELA_PORT", "12345"),
             ("VELA_RELEASE", "20260305-143022"),
+            ("VELA_SOCKET", "/var/vela/apps/shop/sockets/12345"),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(env, expected.into_iter().collect());

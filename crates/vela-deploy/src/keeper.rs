@@ -199,8 +199,8 @@ impl Keep {
     /// An instance died: tells, unroutes it, and gives the time to wait before the next start.
     async fn ended(&mut self, id: &InstanceId, exit: Exit) -> Duration {
         tracing::warn!(app = %self.launch.app, instance = %id, exit = %exit.status, "an instance died");
-        self.running.retain(|one| one.instance.id != *id);
-        self.launch.dirs.forget_tmp_of(id);
+        let died = self.running.extract_if(.., |one| one.instance.id == *id);
+        died.for_each(|one| self.launch.forget(&one));
         // Before it counts: whoever sees the restart must not see the health of before.
         self.report(Health::Starting);
         self.shared.count_restart();

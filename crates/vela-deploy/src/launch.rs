@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,15 +10,15 @@ use futures::stream::BoxStream;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::UnboundedSender;
-use vela_health::{Target, Unhealthy};
+use vela_health::Unhealthy;
 use vela_manifest::{AppName, Listen, Manifest, Template};
 use vela_protocol::{Attempt, Event};
-use vela_proxy::{Drained, ErrorPages, Park, Replaced, RouteError, RouteSpec, Upstream};
+use vela_proxy::{Drained, ErrorPages, Park, Replaced, RouteError, RouteSpec};
 use vela_release::Release;
 use vela_supervisor::users::User;
 use vela_supervisor::{
     Exit, ExitStatus, Instance, InstanceEvent, InstanceId, InstanceSpec, LogSpec, PortLease,
-    PortOwner, Stop, Supervisor, listener_of, listening_on,
+    PortOwner, Stop, Supervisor, listening_on,
 };
 
 use crate::beam;
@@ -28,6 +27,7 @@ use crate::env::{EnvSources, UnsetSecret, render, resolve_env};
 use crate::owner::Owner;
 use crate::routing::{self, AppRoute};
 use crate::services;
+use crate::sockets;
 use crate::stack::Stack;
 use crate::step_error::StepError;
 
@@ -131,6 +131,10 @@ impl Launch {
     /// Starts one instance on the port of `lease`.
     pub(crate) async fn start(self: &Arc<Self>, lease: PortLease) -> Result<Running, StepError> {
         let id = InstanceId::random();
+        if let Some(path) = self.socket(lease.port()) {
+            sockets::remove(&self.dirs, lease.port())
+                .map_err(|source| StepError::OldSocket { path, source })?;
+        }
         let program =
             vela_release::entrypoint(&self.release.path, self.manifest.deploy.binary.as_path())
                 .map_err(StepError::Entrypoint)?;
@@ -193,7 +197,7 @@ impl Launch {
             let PortOwner::Stranger { pid } = self.port_owner(running).await else {
                 return result;
             };
-            let port = running.lease.port();
+            let (port, taken) = (running.lease.port(), self.place(running));
             tracing::warn!(app = %self.app, port, ?pid, "a stranger listens on the port of an instance");
             if attempt == PORT_TRIES {
                 return Err(StepError::PortTaken { port, pid });
@@ -202,8 +206,7 @@ impl Launch {
             self.stop([&*running], StopPermit::NeverRouted).await?;
             *running = self.start(lease).await?;
             if let Some(events) = events {
-                let message =
-                    format!("another process listens on port {port}: trying another port");
+                let message = format!("another process listens on {taken}: trying another port");
                 emit(events, Event::Warned { message });
                 emit(events, running.started());
             }
@@ -242,7 +245,7 @@ impl Launch {
                 );
             }
         };
-        let target = Target::new(self.address(running));
+        let target = self.target(running);
         match crate::probe::policy(health.timing())
             .wait(&*probe, &target, exited, on_attempt)
             .await
@@ -262,7 +265,7 @@ impl Launch {
                 Err(StepError::Unhealthy {
                     attempts,
                     after,
-                    last,
+                    last: Box::new(last),
                     port: running.lease.port(),
                     listening,
                     output,
@@ -302,25 +305,29 @@ impl Launch {
         running: impl IntoIterator<Item = &Running>,
         permit: StopPermit,
     ) -> Result<Vec<(InstanceId, Exit)>, StepError> {
-        let ids = running.into_iter().map(|one| one.instance.id.clone());
+        let running: Vec<_> = running.into_iter().collect();
         let stopped = stop(
             &*self.stack.supervisor,
-            ids,
+            running.iter().map(|one| one.instance.id.clone()),
             how_to_stop(&self.manifest),
             permit,
         )
         .await?;
-        for (id, _) in &stopped {
-            self.dirs.forget_tmp_of(id);
-        }
+        running.into_iter().for_each(|one| self.forget(one));
         Ok(stopped)
+    }
+
+    /// Removes what only this instance used: it has ended. Its port is still its own.
+    pub(crate) fn forget(&self, ended: &Running) {
+        self.dirs.forget_tmp_of(&ended.instance.id);
+        if self.manifest.app.listen == Listen::Unix {
+            sockets::forget(&self.dirs, ended.lease.port());
+        }
     }
 
     /// Points the app's route at these instances.
     pub(crate) async fn serve(&self, running: &[Running]) -> Result<Option<Replaced>, RouteError> {
-        let upstream =
-            |one: &Running| Upstream::new(self.address(one)).tagged(one.instance.id.as_str());
-        let upstreams = running.iter().map(upstream).collect();
+        let upstreams = running.iter().map(|one| self.upstream(one)).collect();
         self.route.apply(self.spec(), upstreams).await
     }
 
@@ -361,23 +368,6 @@ impl Launch {
             .collect()
     }
 
-    /// Where the instance listens, as its manifest has it.
-    pub(crate) fn address(&self, running: &Running) -> SocketAddr {
-        let port = running.lease.port();
-        match self.manifest.app.listen {
-            Listen::Ipv4 => (Ipv4Addr::LOCALHOST, port).into(),
-            Listen::Ipv6 => (Ipv6Addr::LOCALHOST, port).into(),
-        }
-    }
-
-    async fn port_owner(&self, running: &Running) -> PortOwner {
-        let address = self.address(running);
-        listener_of(address, &running.instance).await.unwrap_or_else(|error| {
-            tracing::warn!(app = %self.app, %address, %error, "could not tell who listens on the port");
-            PortOwner::Nobody
-        })
-    }
-
     fn with_sources<T>(
         &self,
         instance: &str,
@@ -386,6 +376,7 @@ impl Launch {
         use_them: impl FnOnce(&EnvSources<'_>) -> T,
     ) -> T {
         let (release, data_dir) = (self.release.id.to_string(), self.dirs.data());
+        let socket = self.socket(port);
         let has_home = self.user.is_none() && self.stack.inherited.contains_key("HOME");
         let kind = self.manifest.deploy.kind;
         let defaults = beam::defaults(kind, &self.app, &self.dirs, instance, port);
@@ -395,6 +386,7 @@ impl Launch {
             release: &release,
             instance,
             port,
+            socket: socket.as_deref(),
             data_dir: &data_dir,
             home: (!has_home).then_some(data_dir.as_path()),
             manifest: &self.manifest.env,

@@ -162,8 +162,7 @@ impl App {
         }
         let adopted = restore.iter().flat_map(|restore| &restore.adopted);
         let alive = adopted.map(|one| &one.instance).chain(&leftover);
-        self.sweep_tmp(alive.map(|one| one.id.clone()).collect())
-            .await;
+        self.sweep_files(alive.cloned().collect()).await;
         // An adopted instance serves at once. Where there is none, what is left over ends first: of an app that
         // allows one process only there must never be two.
         let adopts = restore

@@ -79,6 +79,7 @@ fn delete(dirs: &AppDirs, removing: Removing) -> Result<(), StateError> {
         dirs.metas(),
         dirs.logs(),
         dirs.tmp(),
+        dirs.sockets(),
         dirs.build(),
     ];
     if removing == Removing::Purge {

@@ -97,6 +97,7 @@ impl Engine {
             release: &release,
             instance: "",
             port: 0,
+            socket: None,
             data_dir: &data_dir,
             home: None,
             manifest: &manifest.env,

@@ -50,6 +50,14 @@ pub(crate) enum StepError {
         variable: String,
         kinds: [String; 2],
     },
+    #[error("a socket in {} would have too long a path", dir.display())]
+    SocketPath { dir: PathBuf },
+    #[error("what is left at the socket {} could not be removed", path.display())]
+    OldSocket {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("no port could be reserved")]
     Port(#[source] vela_supervisor::PortsError),
     #[error("the instance could not be started")]
@@ -71,7 +79,7 @@ pub(crate) enum StepError {
         attempts: u32,
         after: Duration,
         #[source]
-        last: ProbeError,
+        last: Box<ProbeError>,
         /// What the instance was told to listen on.
         port: u16,
         /// What it listens on.
@@ -163,12 +171,14 @@ impl StepError {
                 Some(format!("set it with `vela secret set {secret}`"))
             }
             StepError::Unhealthy {
-                last: ProbeError::Connect { addr, .. },
+                last,
                 port,
                 listening,
                 ..
-            } => Some(elsewhere::hint(*port, *addr, listening)),
-            StepError::Unhealthy { last, .. } => last.hint(),
+            } => match &**last {
+                ProbeError::Connect { addr, .. } => Some(elsewhere::hint(*port, addr, listening)),
+                last => last.hint(),
+            },
             StepError::HookTimedOut { .. } => {
                 Some("raise `hook_timeout` in [deploy], or make the hook faster".to_owned())
             }
@@ -189,6 +199,10 @@ impl StepError {
                 "stop the app, give {} and all in it to {user}, and deploy again",
                 data.display()
             )),
+            StepError::SocketPath { .. } => Some(
+                "it may have 106 bytes: choose a shorter `data_dir` in server.toml, or a shorter name for the app"
+                    .to_owned(),
+            ),
             StepError::PortTaken { .. } => {
                 Some("free ports of the range in server.toml, or choose another range".to_owned())
             }

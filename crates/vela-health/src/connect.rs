@@ -1,23 +1,50 @@
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::ProbeError;
+use crate::{Address, ProbeError, Target};
 
-/// A fresh connection to `addr`.
-pub(crate) async fn connect(addr: SocketAddr) -> Result<TcpStream, ProbeError> {
-    let connected = async {
-        let stream = TcpStream::connect(addr).await?;
-        if is_own_echo(&stream)? {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        stream.set_nodelay(true)?;
-        Ok(stream)
+/// A connection of either kind.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A fresh connection to `target`.
+pub(crate) async fn connect(target: &Target) -> Result<Box<dyn Stream>, ProbeError> {
+    let connected: io::Result<Box<dyn Stream>> = match &target.addr {
+        Address::Tcp(addr) => tcp(*addr).await.map(|stream| Box::new(stream) as _),
+        Address::Unix(path) => unix(path, target.owner)
+            .await
+            .map(|stream| Box::new(stream) as _),
     };
-    connected
-        .await
-        .map_err(|source| ProbeError::Connect { addr, source })
+    connected.map_err(|source| ProbeError::Connect {
+        addr: target.addr.clone(),
+        source,
+    })
+}
+
+async fn tcp(addr: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addr).await?;
+    if is_own_echo(&stream)? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn unix(path: &Path, owner: Option<u32>) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path).await?;
+    if let Some(owner) = owner {
+        let found = stream.peer_cred()?.uid();
+        if found != owner {
+            let message = format!("the user {found} listens there, and not {owner}");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        }
+    }
+    Ok(stream)
 }
 
 /// Whether the connection's two ends are one socket. When nobody listens on a local port of the

@@ -1,9 +1,8 @@
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::StatusMatch;
+use crate::{Address, StatusMatch};
 
 /// Why one attempt of a probe did not find a healthy instance.
 ///
@@ -16,7 +15,7 @@ pub enum ProbeError {
     #[error("cannot connect to {addr}")]
     Connect {
         /// What was connected to.
-        addr: SocketAddr,
+        addr: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -36,7 +35,7 @@ pub enum ProbeError {
     #[error("no valid HTTP answer from {addr}")]
     Protocol {
         /// Who was asked.
-        addr: SocketAddr,
+        addr: Address,
         /// What is wrong with the answer.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -45,7 +44,7 @@ pub enum ProbeError {
     #[error("{addr} redirects to `{location}`, which is not on the instance")]
     RedirectedAway {
         /// Who was asked.
-        addr: SocketAddr,
+        addr: Address,
         /// Where it redirects to.
         location: String,
     },
@@ -54,7 +53,7 @@ pub enum ProbeError {
     #[error("{addr} redirected {limit} times, last to `{location}`")]
     TooManyRedirects {
         /// Who was asked.
-        addr: SocketAddr,
+        addr: Address,
         /// How many redirects were followed.
         limit: u32,
         /// Where the last of them leads.
@@ -170,7 +169,7 @@ mod tests {
     #[test]
     fn a_message_leaves_the_cause_to_the_chain() {
         let error = ProbeError::Connect {
-            addr: "127.0.0.1:1".parse().unwrap(),
+            addr: Address::Tcp("127.0.0.1:1".parse().unwrap()),
             source: io::ErrorKind::ConnectionRefused.into(),
         };
         assert_eq!(error.to_string(), "cannot connect to 127.0.0.1:1");

@@ -1,7 +1,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +12,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use crate::ProbeError;
 use crate::connect::connect;
 use crate::printable;
+use crate::{Address, ProbeError, Target};
 
 /// The longest head (status line and headers) that is read.
 const MAX_HEAD: usize = 64 * 1024;
@@ -41,12 +40,13 @@ pub(crate) struct Answer {
     pub(crate) line: Option<String>,
 }
 
-/// Sends `request` over a fresh connection to `addr`, which is closed afterwards.
+/// Sends `request` over a fresh connection to `target`, which is closed afterwards.
 pub(crate) async fn exchange(
-    addr: SocketAddr,
+    target: &Target,
     request: Request<Empty<Bytes>>,
 ) -> Result<Answer, ProbeError> {
-    let stream = connect(addr).await?;
+    let addr = &target.addr;
+    let stream = connect(target).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
@@ -115,7 +115,8 @@ async fn drain(body: &mut Incoming, kept: &mut Vec<u8>) {
 }
 
 /// The error of a request, with hyper's own wording only where the cause has none.
-fn protocol(addr: SocketAddr, error: hyper::Error) -> ProbeError {
+fn protocol(addr: &Address, error: hyper::Error) -> ProbeError {
     let source: Box<dyn Error + Send + Sync> = Box::new(error);
+    let addr = addr.clone();
     ProbeError::Protocol { addr, source }
 }

@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use async_trait::async_trait;
@@ -11,7 +10,7 @@ use hyper::{Method, Request};
 use crate::http_exchange::exchange;
 use crate::printable;
 use crate::redirect;
-use crate::{Probe, ProbeError, StatusMatch, Target};
+use crate::{Address, Probe, ProbeError, StatusMatch, Target};
 
 /// How many redirects are followed, if any are.
 const MAX_REDIRECTS: u32 = 10;
@@ -24,8 +23,8 @@ const AGENT: &str = concat!("vela-health/", env!("CARGO_PKG_VERSION"));
 /// quote its first line in an error, with limits on size and time, and no answer can use more
 /// than 64 KiB of memory.
 ///
-/// Unless told otherwise it sends GET, with the target's address as Host, expects 200, and takes
-/// a redirect for the answer.
+/// Unless told otherwise it sends GET, with the target's address as Host (`localhost` over a Unix
+/// socket), expects 200, and takes a redirect for the answer.
 #[derive(Debug, Clone)]
 pub struct HttpProbe {
     method: Method,
@@ -114,7 +113,7 @@ impl HttpProbe {
         self
     }
 
-    /// Probes this port instead of the target's.
+    /// Probes this port instead of the target's; one of 127.0.0.1 if that is a Unix socket.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
@@ -137,12 +136,13 @@ impl HttpProbe {
 #[async_trait]
 impl Probe for HttpProbe {
     async fn check(&self, target: &Target) -> Result<(), ProbeError> {
-        let addr = target.at_port(self.port);
+        let target = target.at_port(self.port);
+        let addr = &target.addr;
         let host = self.host.clone().unwrap_or_else(|| host_of(addr));
         let mut path = self.path.clone();
         let mut followed = 0;
         loop {
-            let answer = exchange(addr, self.request(&path, &host)).await?;
+            let answer = exchange(&target, self.request(&path, &host)).await?;
             if self.expect.matches(answer.status) {
                 return Ok(());
             }
@@ -156,7 +156,7 @@ impl Probe for HttpProbe {
             let shown = || printable::line(location.as_bytes()).unwrap_or_default();
             if followed == MAX_REDIRECTS {
                 return Err(ProbeError::TooManyRedirects {
-                    addr,
+                    addr: addr.clone(),
                     limit: followed,
                     location: shown(),
                 });
@@ -166,15 +166,20 @@ impl Probe for HttpProbe {
                 .ok()
                 .and_then(|location| redirect::resolve(&path, location, host.as_bytes()));
             path = local.ok_or_else(|| ProbeError::RedirectedAway {
-                addr,
+                addr: addr.clone(),
                 location: shown(),
             })?;
         }
     }
 }
 
-fn host_of(addr: SocketAddr) -> HeaderValue {
-    HeaderValue::from_str(&addr.to_string()).expect("an address is made of visible ASCII")
+fn host_of(addr: &Address) -> HeaderValue {
+    match addr {
+        Address::Tcp(addr) => {
+            HeaderValue::from_str(&addr.to_string()).expect("an address is made of visible ASCII")
+        }
+        Address::Unix(_) => HeaderValue::from_static("localhost"),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A [`Probe`] makes **one** attempt against a [`Target`] and says why it failed. There are three:
 //!
 //! - [`HttpProbe`]: a request on a fresh connection, and the status that is expected;
-//! - [`TcpProbe`]: the port accepts a connection;
+//! - [`TcpProbe`]: the port, or Unix socket, accepts a connection;
 //! - [`ExecProbe`]: a command that exits with status 0, run by an [`Exec`] (here [`ShellExec`]).
 //!
 //! A [`Policy`] repeats a probe until it succeeds, the attempts are used up, or the instance
@@ -34,7 +34,7 @@
 //! let exited = pending::<i32>(); // resolves when the process ends
 //!
 //! let outcome = Policy::default()
-//!     .wait(&probe, &Target { addr }, exited, |attempt| {
+//!     .wait(&probe, &Target::new(addr), exited, |attempt| {
 //!         println!("{:?}: {:?}", attempt.elapsed, attempt.result);
 //!     })
 //!     .await;
@@ -50,6 +50,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod connect;
 mod error;
 mod exec_probe;
@@ -74,6 +75,7 @@ pub mod test_util;
 #[cfg(target_os = "linux")]
 pub use crate::shell_exec::ShellExec;
 pub use crate::{
+    address::Address,
     error::ProbeError,
     exec_probe::{Exec, ExecOutput, ExecProbe},
     http_probe::{HttpProbe, InvalidHttpProbe},

@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use crate::connect::connect;
 use crate::{Probe, ProbeError, Target};
 
-/// Healthy when the port accepts a connection, which is closed at once.
+/// Healthy when the port, or Unix socket, accepts a connection, which is closed at once.
 ///
 /// The kernel accepts on behalf of any program that listens, so this proves that the program got
 /// as far as `listen`, and no more.
@@ -19,7 +19,7 @@ impl TcpProbe {
         Self::default()
     }
 
-    /// Probes this port instead of the target's.
+    /// Probes this port instead of the target's; one of 127.0.0.1 if that is a Unix socket.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
@@ -30,6 +30,6 @@ impl TcpProbe {
 #[async_trait]
 impl Probe for TcpProbe {
     async fn check(&self, target: &Target) -> Result<(), ProbeError> {
-        connect(target.at_port(self.port)).await.map(drop)
+        connect(&target.at_port(self.port)).await.map(drop)
     }
 }

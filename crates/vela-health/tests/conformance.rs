@@ -17,10 +17,11 @@ async fn nobody() -> Target {
 #[tokio::test]
 async fn tcp() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let up = Target::new(listener.local_addr().unwrap());
+    let addr = listener.local_addr().unwrap();
+    let up = Target::new(addr);
     conformance((&TcpProbe::new(), up), (&TcpProbe::new(), nobody().await)).await;
 
-    let other_port = TcpProbe::new().port(up.addr.port());
+    let other_port = TcpProbe::new().port(addr.port());
     conformance(
         (&other_port, nobody().await),
         (&TcpProbe::new(), nobody().await),

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use vela_health::test_util::conformance;
-use vela_health::{HttpProbe, Probe, ProbeError, Target};
+use vela_health::{Address, HttpProbe, Probe, ProbeError, Target};
 
 use self::server::{Server, until_closed};
 
@@ -45,7 +45,7 @@ fn chain(error: &ProbeError) -> String {
 async fn the_request_is_plain_and_complete() {
     let mut server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     probe().check(&server.target).await.unwrap();
-    let addr = server.target.addr;
+    let addr = server.addr;
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         server.request().await,
@@ -66,7 +66,7 @@ async fn method_host_port_and_status_can_be_given() {
         .unwrap()
         .host("my-app.com")
         .unwrap()
-        .port(server.target.addr.port())
+        .port(server.addr.port())
         .expect(200..=299);
     probe.check(&elsewhere).await.unwrap();
 
@@ -208,7 +208,7 @@ async fn dropped_while(stalling: &'static [u8]) {
     .await;
 
     let probe = probe();
-    let target = server.target;
+    let target = server.target.clone();
     let mut attempt = probe.check(&target);
     tokio::select! {
         result = &mut attempt => panic!("the server never answers: {result:?}"),
@@ -301,7 +301,11 @@ async fn huge_heads_are_refused() {
 async fn it_passes_the_suite_of_every_probe() {
     let up = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let down = Server::saying("HTTP/1.1 503 Oh\r\ncontent-length: 4\r\n\r\ndown").await;
-    conformance((&probe(), up.target), (&probe(), down.target)).await;
+    conformance(
+        (&probe(), up.target.clone()),
+        (&probe(), down.target.clone()),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -318,7 +322,7 @@ async fn nobody_listening_is_a_failed_connection() {
     let ProbeError::Connect { addr, source } = &error else {
         panic!("{error:?}")
     };
-    assert_eq!(*addr, port_of_nobody);
+    assert_eq!(*addr, Address::Tcp(port_of_nobody));
     assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
     assert!(error.hint().unwrap().contains("$PORT"));
 }
@@ -406,7 +410,7 @@ async fn redirect_loops_end() {
 #[tokio::test]
 async fn a_probe_is_not_led_away_from_the_instance() {
     let mut elsewhere = Server::saying("HTTP/1.1 200 OK\r\n\r\n").await;
-    let addr = elsewhere.target.addr;
+    let addr = elsewhere.addr;
     for location in [
         format!("http://{addr}/"),
         format!("//{addr}/"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::app_name::AppName;
 use crate::entry_path::EntryPath;
+use crate::env::check_socket;
 use crate::health::Health;
 use crate::section::Section;
 use crate::stop_signal::StopSignal;
@@ -62,7 +63,9 @@ impl Deploy {
         Some(Self {
             server,
             kind,
-            args: section.read("args", arguments).unwrap_or_default(),
+            args: section
+                .read("args", |value| arguments(value, app))
+                .unwrap_or_default(),
             health: section.read("health", Health::read).unwrap_or_default(),
             drain: section
                 .read("drain", Value::duration)
@@ -130,7 +133,7 @@ impl fmt::Display for Kind {
     }
 }
 
-fn arguments(value: &Value<'_>) -> Option<Vec<Template>> {
+fn arguments(value: &Value<'_>, app: Option<&App>) -> Option<Vec<Template>> {
     let mut arguments = Vec::new();
     for item in value.items()? {
         let Some(template) = item.parse::<Template>() else {
@@ -145,6 +148,7 @@ fn arguments(value: &Value<'_>) -> Option<Vec<Template>> {
                 Some("give it to the app in [env]"),
             );
         }
+        check_socket(&item, &template, app);
         arguments.push(template);
     }
     Some(arguments)

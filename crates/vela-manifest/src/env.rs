@@ -1,14 +1,28 @@
 use std::collections::BTreeMap;
 
+use crate::app::App;
 use crate::env_name::{is_env_name, is_reserved};
+use crate::listen::Listen;
 use crate::quote::quoted;
 use crate::section::Section;
 use crate::template::{Template, Variable};
 use crate::value::{Found, Value};
 
 /// Reads `[env]`: every key is the user's own, so long as a program can be given it.
-pub(crate) fn read(section: Section<'_>) -> BTreeMap<String, Template> {
-    read_with(section, |_, _| ())
+pub(crate) fn read(section: Section<'_>, app: Option<&App>) -> BTreeMap<String, Template> {
+    read_with(section, |value, template| {
+        check_socket(value, template, app);
+    })
+}
+
+/// Reports a variable that this app does not have.
+pub(crate) fn check_socket(value: &Value<'_>, template: &Template, app: Option<&App>) {
+    if template.names(&Variable::Socket) && app.is_some_and(|app| app.listen != Listen::Unix) {
+        value.report(
+            "`${socket}` without `listen` of a Unix socket",
+            Some(r#"set listen = "unix" in [app]"#),
+        );
+    }
 }
 
 fn read_with(
@@ -34,14 +48,14 @@ fn read_with(
     env
 }
 
-/// Reads `[build.env]`, where nothing listens on a port.
+/// Reads `[build.env]`, where nothing listens.
 pub(crate) fn read_of_build(section: Section<'_>) -> BTreeMap<String, Template> {
     read_with(section, |value, template| {
-        if template
-            .variables()
-            .any(|variable| *variable == Variable::Port)
-        {
+        if template.names(&Variable::Port) {
             value.report("a build has no port", None);
+        }
+        if template.names(&Variable::Socket) {
+            value.report("a build has no socket", None);
         }
     })
 }

@@ -38,7 +38,7 @@ pub fn template_for_init(
 name = "{name}"
 {domain}
 # aliases = ["www.{name}.example.com"]
-# listen = "127.0.0.1"          # or "::1": where the app listens on its PORT
+# listen = "127.0.0.1"          # or "::1": where the app listens on its PORT; "unix": on the socket in VELA_SOCKET
 
 [deploy]
 {server}      # user@host, or an alias of ~/.ssh/config

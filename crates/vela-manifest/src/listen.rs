@@ -8,16 +8,23 @@ pub enum Listen {
     Ipv4,
     /// `::1`, at the port in `PORT`.
     Ipv6,
+    /// `unix`: the Unix socket in `VELA_SOCKET`.
+    Unix,
 }
 
 impl Listen {
-    pub(crate) const ALL: [(&str, Self); 2] = [("127.0.0.1", Self::Ipv4), ("::1", Self::Ipv6)];
+    pub(crate) const ALL: [(&str, Self); 3] = [
+        ("127.0.0.1", Self::Ipv4),
+        ("::1", Self::Ipv6),
+        ("unix", Self::Unix),
+    ];
 
     /// As the manifest spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ipv4 => "127.0.0.1",
             Self::Ipv6 => "::1",
+            Self::Unix => "unix",
         }
     }
 }

@@ -52,7 +52,7 @@ impl Manifest {
             let proxy = AppProxy::read(root.section("proxy"), app.as_ref());
             Some(Self {
                 proxy,
-                env: env::read(root.section("env")),
+                env: env::read(root.section("env"), app.as_ref()),
                 resources: Resources::read(root.section("resources")),
                 services: Services::read(root.section("services")),
                 build: root.optional_section("build").map(Build::read),

@@ -50,13 +50,16 @@ pub enum Variable {
     Release,
     /// `${port}`: the port the instance must listen on.
     Port,
+    /// `${socket}`: the Unix socket it must listen on, with `listen = "unix"`.
+    Socket,
 }
 
-const NAMES: [(&str, Variable); 4] = [
+const NAMES: [(&str, Variable); 5] = [
     ("data_dir", Variable::DataDir),
     ("app", Variable::App),
     ("release", Variable::Release),
     ("port", Variable::Port),
+    ("socket", Variable::Socket),
 ];
 
 impl Template {
@@ -119,6 +122,10 @@ impl Template {
             }
         }
         Ok(text)
+    }
+
+    pub(crate) fn names(&self, variable: &Variable) -> bool {
+        self.variables().any(|one| one == variable)
     }
 
     /// A template that renders to exactly `text`.
@@ -189,6 +196,7 @@ impl fmt::Display for Variable {
             Self::App => f.write_str("${app}"),
             Self::Release => f.write_str("${release}"),
             Self::Port => f.write_str("${port}"),
+            Self::Socket => f.write_str("${socket}"),
         }
     }
 }
@@ -238,7 +246,7 @@ impl TemplateError {
                     .map(|near| did_you_mean(&format!("${{{near}}}")))
                     .or_else(|| {
                         Some(
-                        "there are ${data_dir}, ${secret:KEY}, ${app}, ${release} and ${port}; \
+                        "there are ${data_dir}, ${secret:KEY}, ${app}, ${release}, ${port} and ${socket}; \
                          `$${` is a plain `${`"
                             .to_owned(),
                     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vela_manifest::{
     Destination, Domain, Health, JetStream, Kind, Listen, Manifest, Method, Output, ProxySection,
-    Schedule, ServerConfig, ServicesSection, StopSignal, Strategy, Variable,
+    Schedule, ServerConfig, ServicesSection, StopSignal, Strategy, Template, Variable,
 };
 
 fn parse(text: &str) -> Manifest {
@@ -247,6 +247,20 @@ fn defaults() {
     assert_eq!(manifest.proxy.error_pages, None);
     assert!(manifest.build.is_none());
     assert!(manifest.not_yet_deployable().is_empty());
+}
+
+#[test]
+fn an_app_may_listen_on_a_unix_socket_and_be_told_which() {
+    let text = "[app]\nname = 'a'\nlisten = 'unix'\n[deploy]\nargs = ['--bind', 'unix:${socket}']\n[env]\nAT = '${socket}'";
+    let manifest = parse(text);
+    assert_eq!(manifest.app.listen, Listen::Unix);
+    let render =
+        |template: &Template| template.render(|variable| Ok::<_, ()>(variable.to_string()));
+    assert_eq!(
+        render(&manifest.deploy.args[1]),
+        Ok("unix:${socket}".into())
+    );
+    assert_eq!(render(&manifest.env["AT"]), Ok("${socket}".into()));
 }
 
 #[test]

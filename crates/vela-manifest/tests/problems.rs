@@ -200,6 +200,12 @@ fn names() {
     4:26 expected a string, found an integer (did you mean "5"?)
     4:29 `c.d` is listed twice (-)
     "#);
+    assert_snapshot!(brief_manifest("listen = 'localhost'"), @"3:10 unknown listen `localhost` (one of `127.0.0.1`, `::1`, `unix`)");
+    assert_snapshot!(brief_deploy("args = ['${socket}']"), @r#"4:9 `${socket}` without `listen` of a Unix socket (set listen = "unix" in [app])"#);
+    assert_snapshot!(brief_manifest("[env]\nAT = '${socket}'\n[build.env]\nAT = '${socket}'"), @r#"
+    4:6 `${socket}` without `listen` of a Unix socket (set listen = "unix" in [app])
+    6:6 a build has no socket (-)
+    "#);
     assert_snapshot!(brief_manifest("user = '-rf'"), @"3:8 not the name of a system user (a-z, 0-9, `_` and `-`, starting with a letter, at most 32)");
 }
 

@@ -17,8 +17,9 @@ const LONG: Duration = Duration::from_secs(30);
 ///
 /// If one of the probes breaks the contract.
 pub async fn conformance(healthy: (&dyn Probe, Target), unhealthy: (&dyn Probe, Target)) {
-    let check = async |(probe, target): (&dyn Probe, Target)| {
-        timeout(LONG, probe.check(&target))
+    let (healthy, unhealthy) = (&healthy, &unhealthy);
+    let check = async |(probe, target): &(&dyn Probe, Target)| {
+        timeout(LONG, probe.check(target))
             .await
             .expect("an attempt ends promptly")
     };
@@ -34,7 +35,7 @@ pub async fn conformance(healthy: (&dyn Probe, Target), unhealthy: (&dyn Probe, 
 
     // Dropped in the middle, an attempt does not disturb the next.
     for (probe, target) in [healthy, unhealthy] {
-        poll_once(probe.check(&target));
+        poll_once(probe.check(target));
     }
     check(healthy)
         .await

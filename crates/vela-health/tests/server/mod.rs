@@ -1,6 +1,7 @@
 //! Servers on real sockets that answer as badly as they are told to.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use vela_health::Target;
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) target: Target,
+    pub(crate) addr: SocketAddr,
     requests: mpsc::UnboundedReceiver<String>,
     task: JoinHandle<()>,
 }
@@ -26,7 +28,8 @@ impl Server {
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target::new(listener.local_addr().unwrap());
+        let addr = listener.local_addr().unwrap();
+        let target = Target::new(addr);
         let (seen, requests) = mpsc::unbounded_channel();
         let answer = Arc::new(answer);
         let task = tokio::spawn(async move {
@@ -41,6 +44,7 @@ impl Server {
         });
         Self {
             target,
+            addr,
             requests,
             task,
         }

@@ -1,6 +1,7 @@
 //! The program that the demo and the tests deploy: a small HTTP server that stops as a server should, and
 //! misbehaves in any way that a deployer must survive when its arguments say so.
 
+mod listener;
 mod routes;
 #[cfg(test)]
 mod running;
@@ -8,18 +9,18 @@ mod running;
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
+use self::listener::{Listener, Stream};
 use self::routes::Routes;
 
 pub use self::routes::BODY_LENGTH;
@@ -35,6 +36,9 @@ pub struct AppArgs {
     /// Listen on this address instead of 127.0.0.1.
     #[arg(long, value_name = "IP")]
     pub listen: Option<IpAddr>,
+    /// Listen on the Unix socket in VELA_SOCKET instead of PORT.
+    #[arg(long, conflicts_with = "listen")]
+    pub unix: bool,
     /// Never listen on PORT.
     #[arg(long)]
     pub never_listen: bool,
@@ -75,6 +79,15 @@ pub(in crate::demo) enum AppError {
     Listen {
         /// The port.
         port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket in `VELA_SOCKET` could not be listened on.
+    #[error("could not listen on the Unix socket {path:?}")]
+    ListenUnix {
+        /// Its path.
+        path: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -166,7 +179,7 @@ pub(in crate::demo) async fn serve(
         stop.await;
         return Ok(());
     }
-    let listener = listen(args.listen, environment.get("PORT")).await?;
+    let listener = Listener::bind(args, |name| environment.get(name).cloned()).await?;
     let (stopping, watch_stopping) = watch::channel(false);
     // Every connection and WebSocket holds a sender; the receiver ends when the last is gone.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
@@ -176,7 +189,7 @@ pub(in crate::demo) async fn serve(
         tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     let (routes, stopping) = (routes.clone(), watch_stopping.clone());
                     tokio::spawn(connection(stream, routes, stopping, alive.clone()));
                 }
@@ -193,25 +206,12 @@ pub(in crate::demo) async fn serve(
     Ok(())
 }
 
-async fn listen(ip: Option<IpAddr>, port: Option<&String>) -> Result<TcpListener, AppError> {
-    let parsed = port.and_then(|port| port.parse().ok());
-    let port: u16 = parsed.ok_or_else(|| AppError::Port {
-        value: port.cloned(),
-    })?;
-    let ip = ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
-    TcpListener::bind((ip, port))
-        .await
-        .map_err(|source| AppError::Listen { port, source })
-}
-
 async fn connection(
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     routes: Routes,
     mut stopping: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 ) {
-    // A connection that cannot be tuned is slower, not wrong.
-    drop(stream.set_nodelay(true));
     let service = service_fn(move |request| {
         let routes = routes.clone();
         async move { Ok::<_, std::convert::Infallible>(routes.answer(request).await) }
@@ -271,6 +271,7 @@ fn log(line: &str) -> Result<(), AppError> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 
