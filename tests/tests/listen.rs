@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::time::{Instant, sleep};
 use vela_cli::demo::load::{Load, LoadHandle, LoadOptions, Mark};
-use vela_protocol::{AppState, AppStatus};
+use vela_protocol::{AppState, AppStatus, Step};
 use vela_tests::{Artifact, Deploy, Options, Release, World, expect_no_failure, get, processes_of};
 
 const HOST: &str = "shop.localhost";
@@ -234,6 +234,30 @@ async fn hooks_and_arguments_are_told_the_socket() {
     }
     world.vela(&["remove", "shop", "--yes"]).await.expect(0);
     assert!(!dir.join("sockets").exists());
+}
+
+#[tokio::test]
+async fn the_socket_of_a_deploy_that_a_crash_undid_is_removed() {
+    let mut world = World::new().await;
+    let health = "health = \"/health\"";
+    let app = "listen = \"unix\"";
+    let release = artifact(app, health, "--unix")
+        .deploy(&world)
+        .await
+        .succeed()
+        .await;
+    let old = world.status("shop").await;
+    let lines = format!("{health}\npre_switch = \"sleep 1000\"");
+    let mut second = artifact(app, &lines, "--unix").begin(&world).await;
+    second.reach(Step::PreSwitch).await;
+    assert_eq!(world.names("shop", "sockets").len(), 2);
+    world.kill_daemon().await;
+    world.start(&[]).await;
+    let status = running(&world, None).await;
+    assert_eq!(status.pid, old.pid);
+    expect_unix(&world, &status);
+    let (status, body) = get(world.http(), HOST, "/").await;
+    assert!(status == 200 && body.starts_with(&release), "{body}");
 }
 
 #[tokio::test]

@@ -162,7 +162,11 @@ impl App {
         }
         let adopted = restore.iter().flat_map(|restore| &restore.adopted);
         let alive = adopted.map(|one| &one.instance).chain(&leftover);
-        self.sweep_files(alive.cloned().collect()).await;
+        self.sweep_tmp(alive.map(|one| one.id.clone()).collect())
+            .await;
+        let adopted = restore.iter().flat_map(|restore| &restore.adopted);
+        self.sweep_sockets(adopted.map(|one| one.lease.port()).collect())
+            .await;
         // An adopted instance serves at once. Where there is none, what is left over ends first: of an app that
         // allows one process only there must never be two.
         let adopts = restore

@@ -6,8 +6,6 @@
 use std::io;
 use std::path::Path;
 
-use vela_supervisor::Instance;
-
 use crate::dirs::AppDirs;
 use crate::error::StateError;
 
@@ -33,8 +31,8 @@ pub(crate) fn forget(dirs: &AppDirs, port: u16) {
     }
 }
 
-/// Removes the sockets of what the last daemon did not see the end of; `alive` need theirs.
-pub(crate) fn sweep(dirs: &AppDirs, alive: &[Instance]) -> Result<(), StateError> {
+/// Removes the sockets of all ports but these.
+pub(crate) fn sweep(dirs: &AppDirs, kept: &[u16]) -> Result<(), StateError> {
     let sockets = dirs.sockets();
     let entries = match std::fs::read_dir(&sockets) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -45,7 +43,7 @@ pub(crate) fn sweep(dirs: &AppDirs, alive: &[Instance]) -> Result<(), StateError
         // Other names are none of ours.
         let port = name.to_str().and_then(|name| name.parse().ok());
         if let Some(port) = port
-            && !alive.iter().any(|one| one.port == Some(port))
+            && !kept.contains(&port)
         {
             forget(dirs, port);
         }
@@ -64,8 +62,6 @@ fn remove_file(path: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use vela_supervisor::InstanceId;
-
     use super::*;
     use crate::dirs::Dirs;
 
@@ -77,14 +73,12 @@ mod tests {
         std::fs::create_dir_all(dirs.sockets()).unwrap();
         let kept = dir.path().join("kept");
         std::fs::write(&kept, "").unwrap();
-        let _alive = UnixListener::bind(dirs.socket(10_001)).unwrap();
+        let _kept = UnixListener::bind(dirs.socket(10_001)).unwrap();
         drop(UnixListener::bind(dirs.socket(10_002)).unwrap());
         std::os::unix::fs::symlink(&kept, dirs.socket(10_003)).unwrap();
         std::fs::create_dir(dirs.socket(10_004)).unwrap();
         std::fs::write(dirs.sockets().join("own"), "").unwrap();
-        let mut alive = Instance::new(InstanceId::random(), 1, jiff::Timestamp::now());
-        alive.port = Some(10_001);
-        sweep(&dirs, &[alive]).unwrap();
+        sweep(&dirs, &[10_001]).unwrap();
         let mut left: Vec<_> = std::fs::read_dir(dirs.sockets())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

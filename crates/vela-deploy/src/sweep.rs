@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vela_release::ReleaseId;
-use vela_supervisor::{Instance, Stop};
+use vela_supervisor::{Instance, InstanceId, Stop};
 
 use crate::app::App;
 use crate::build_logs;
@@ -39,20 +39,28 @@ impl App {
         Ok(hook_logs::prune(&self.dirs, kept.into_iter().min())?)
     }
 
-    /// Removes the sockets and temporary files of what the last daemon did not see the end of; `alive` are all that may
-    /// need theirs. To be called before anything is started: of temporary files only finding them is waited for, not
-    /// their removal.
-    pub(crate) async fn sweep_files(&self, alive: Vec<Instance>) {
-        let (dirs, tmp) = (self.dirs.clone(), self.dirs.tmp());
-        let found = tokio::task::spawn_blocking(move || {
-            sockets::sweep(&dirs, &alive)?;
-            stale(&tmp, &alive)
-        })
-        .await;
+    /// Removes the sockets of all that runs no more, or is about to be ended; `adopted` serve by theirs. To be called
+    /// before anything is started.
+    pub(crate) async fn sweep_sockets(&self, adopted: Vec<u16>) {
+        let dirs = self.dirs.clone();
+        let swept = tokio::task::spawn_blocking(move || sockets::sweep(&dirs, &adopted)).await;
+        match swept.map_err(|error| StateError::damaged(&self.dirs.sockets(), error)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => {
+                tracing::warn!(app = %self.name, %error, "could not remove old sockets");
+            }
+        }
+    }
+
+    /// Removes the temporary files of what the last daemon did not see the end of; `alive` are all that may need theirs.
+    /// To be called before anything is started: only finding them is waited for, not their removal.
+    pub(crate) async fn sweep_tmp(&self, alive: Vec<InstanceId>) {
+        let tmp = self.dirs.tmp();
+        let found = tokio::task::spawn_blocking(move || stale(&tmp, &alive)).await;
         match found.map_err(|error| StateError::damaged(&self.dirs.tmp(), error)) {
             Ok(Ok(stale)) => dirs::forget(stale),
             Ok(Err(error)) | Err(error) => {
-                tracing::warn!(app = %self.name, %error, "could not find old sockets and temporary files");
+                tracing::warn!(app = %self.name, %error, "could not find old temporary files");
             }
         }
     }
@@ -106,7 +114,7 @@ impl App {
 }
 
 /// The directories in `tmp` that are of none of these instances.
-fn stale(tmp: &Path, alive: &[Instance]) -> Result<Vec<PathBuf>, StateError> {
+fn stale(tmp: &Path, alive: &[InstanceId]) -> Result<Vec<PathBuf>, StateError> {
     let entries = match std::fs::read_dir(tmp) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(StateError::at(tmp))?,
@@ -118,7 +126,7 @@ fn stale(tmp: &Path, alive: &[Instance]) -> Result<Vec<PathBuf>, StateError> {
             .file_type()
             .map_err(StateError::at(&entry.path()))?
             .is_dir();
-        let is_needed = alive.iter().any(|one| entry.file_name() == one.id.as_str());
+        let is_needed = alive.iter().any(|id| entry.file_name() == id.as_str());
         if is_dir && !is_needed {
             stale.push(entry.path());
         }
