@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::time::{Instant, sleep};
 use vela_cli::demo::load::{Load, LoadHandle, LoadOptions, Mark};
-use vela_protocol::{AppState, AppStatus, Step};
+use vela_protocol::{AppState, AppStatus};
 use vela_tests::{Artifact, Deploy, Options, Release, World, expect_no_failure, get, processes_of};
 
 const HOST: &str = "shop.localhost";
@@ -247,9 +247,10 @@ async fn the_socket_of_a_deploy_that_a_crash_undid_is_removed() {
         .succeed()
         .await;
     let old = world.status("shop").await;
-    let lines = format!("{health}\npre_switch = \"sleep 1000\"");
-    let mut second = artifact(app, &lines, "--unix").begin(&world).await;
-    second.reach(Step::PreSwitch).await;
+    let lines = format!("{health}\npre_switch = \"touch $VELA_DATA_DIR/hook; sleep 1000\"");
+    let _second = artifact(app, &lines, "--unix").begin(&world).await;
+    // A process that the daemon is just starting would have the daemon's port for a moment longer.
+    written(&world, "hook").await;
     assert_eq!(world.names("shop", "sockets").len(), 2);
     world.kill_daemon().await;
     world.start(&[]).await;
