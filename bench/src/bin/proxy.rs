@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use vela_bench::{
-    Contender, Goals, Kind, Limit, Load, Result, Seen, TlsPair, Wrk, allow_descriptors,
+    Contender, Goals, Kind, Limit, Load, Result, Results, Row, TlsPair, Wrk, allow_descriptors,
     free_address, h2load, handshakes, wait_for,
 };
 use vela_proxy::tls::{CertificateFiles, CertificateStore, Origin, Tls, TlsSettings};
@@ -204,13 +204,6 @@ fn loads(filter: &str) -> Vec<Loads> {
 /// Descriptors beside those of idle connections.
 const SPARE: u64 = 4096;
 
-/// One proxy's results of one load, a round each.
-#[derive(Default)]
-struct Results {
-    seen: Vec<Seen>,
-    cpu: Duration,
-}
-
 fn measure(args: &Args) -> Result<()> {
     // Before anything is started, which inherits it.
     allow_descriptors(args.idle as u64 + SPARE)?;
@@ -268,7 +261,7 @@ fn measure(args: &Args) -> Result<()> {
             .zip(&results)
             .map(|(contender, results)| Row::of(&contender.name, results))
             .collect();
-        print(one.name, &rows);
+        println!("\n{}", Row::table(one.name, &rows));
         note(&mut goals, &one, &rows);
     }
     if args.idle > 0 {
@@ -387,81 +380,6 @@ fn run(
     results.cpu += cpu()?.saturating_sub(before);
     results.seen.push(seen);
     Ok(())
-}
-
-/// A line of a table: medians of the rounds, but CPU and errors of all.
-struct Row {
-    name: String,
-    /// Requests a second.
-    rate: f64,
-    /// Megabytes a second.
-    throughput: f64,
-    /// Latencies in microseconds; 0 where they are not told.
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    /// CPU seconds for a million requests.
-    cpu: f64,
-    errors: u64,
-}
-
-impl Row {
-    fn of(name: &str, results: &Results) -> Row {
-        let middle = |of: &dyn Fn(&Seen) -> f64| median(results.seen.iter().map(of).collect());
-        let requests: u64 = results.seen.iter().map(|seen| seen.requests).sum();
-        Row {
-            name: name.to_owned(),
-            rate: middle(&|seen| seen.requests as f64 / seen.took.as_secs_f64()),
-            throughput: middle(&|seen| seen.bytes as f64 / seen.took.as_secs_f64() / 1e6),
-            p50: middle(&|seen| seen.p50.as_micros() as f64),
-            p99: middle(&|seen| seen.p99.as_micros() as f64),
-            p999: middle(&|seen| seen.p999.as_micros() as f64),
-            cpu: results.cpu.as_secs_f64() / requests as f64 * 1e6,
-            errors: results.seen.iter().map(|seen| seen.errors).sum(),
-        }
-    }
-}
-
-fn print(name: &str, rows: &[Row]) {
-    println!(
-        "\n{name:<36}{:>10}{:>8}{:>9}{:>8}{:>8}{:>9}{:>12}{:>8}{:>8}",
-        "req/s", "ratio", "MB/s", "p50 us", "p99 us", "p99.9 us", "CPU s / M", "ratio", "errors"
-    );
-    let Some(base) = rows.iter().find(|row| row.name == "nginx").or(rows.first()) else {
-        return;
-    };
-    for row in rows {
-        println!(
-            "{:<36}{:>10.0}{:>8.2}{:>9.0}{:>8}{:>8}{:>9}{:>12.2}{:>8.2}{:>8}",
-            row.name,
-            row.rate,
-            row.rate / base.rate,
-            row.throughput,
-            micros(row.p50),
-            micros(row.p99),
-            micros(row.p999),
-            row.cpu,
-            row.cpu / base.cpu,
-            row.errors,
-        );
-    }
-}
-
-/// Nothing where latencies are not told.
-fn micros(latency: f64) -> String {
-    match latency > 0.0 {
-        true => format!("{latency:.0}"),
-        false => "-".to_owned(),
-    }
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    match numbers.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => numbers[count / 2],
-        count => (numbers[count / 2 - 1] + numbers[count / 2]) / 2.0,
-    }
 }
 
 /// How long a proxy may take to answer one request while it is idle.

@@ -132,9 +132,10 @@ pub struct Limits {
     /// The longest request body in bytes. Then 413. Unlimited by default: how much an app takes is
     /// the app's to say.
     pub body_bytes: u64,
-    /// The most client connections at one time, tunnels included. What comes then waits, while connections that have been idle for a second or more are closed to make
-    /// room: a few at a time, those first that have been idle for longest. Default 65,536, and no
-    /// more than the process has file descriptors for.
+    /// The most client connections at one time, tunnels included. What comes then waits, while
+    /// connections that have been idle for a second or more are closed to make room: a few at a
+    /// time, those first that have been idle for longest. Default 65,536, and no more than the
+    /// process has file descriptors for.
     pub connections: usize,
     /// The most client connections at one time from one address; more are closed at once. The
     /// trusted proxies are exempt. Unlimited by default: a whole office may have one address.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vela_proxy::{Limits, ProxyConfig, Timeouts};
 
-use crate::world::{Backend, LONG, World};
+use crate::world::{Backend, Client, LONG, World};
 
 const NEVER: Duration = Duration::from_secs(3600);
 const RECLAIMED: &str = "vela_proxy_connections_reclaimed_total";
@@ -29,15 +29,22 @@ fn limit(connections: usize) -> Limits {
     }
 }
 
+/// One whose request the backend has, and does not answer.
+async fn busy(world: &World, backend: &Backend) -> Client {
+    let mut client = world.client().await;
+    client
+        .send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    backend.until_requests(1).await;
+    client
+}
+
 #[tokio::test]
 async fn idle_connections_make_room_for_those_that_come() {
     let world = patient(limit(4));
     let backend = Backend::start("one").await;
     drop(world.route(&[backend.addr]).await);
-    let mut busy = world.client().await;
-    busy.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
-        .await;
-    backend.until_requests(1).await;
+    let mut busy = busy(&world, &backend).await;
     let mut asking = world.client().await;
     asking.send("GET / HTTP/1.1\r\nHo").await;
     let mut idle = Vec::new();
@@ -123,10 +130,7 @@ async fn who_waits_for_room_is_served_when_the_proxy_stops() {
     let world = patient(limit(1));
     let backend = Backend::start("one").await;
     drop(world.route(&[backend.addr]).await);
-    let mut busy = world.client().await;
-    busy.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
-        .await;
-    backend.until_requests(1).await;
+    let mut busy = busy(&world, &backend).await;
     let mut waiting = world.client().await;
     waiting.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     world
